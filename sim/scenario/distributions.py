@@ -1,0 +1,101 @@
+"""Durations as named distributions: data that can be drawn from, with a mean that is known exactly."""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
+
+from numpy.random import Generator
+
+_Z95: Final = 1.6448536269514722  # 95 % quantile of the standard normal
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """Seconds, drawn from a seeded stream. Never negative."""
+
+    def draw_s(self, rng: Generator) -> float:
+        """One duration. [s]"""
+        ...
+
+    @property
+    def mean_s(self) -> float:
+        """Expected duration. [s]"""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    value_s: float
+
+    def draw_s(self, rng: Generator) -> float:  # noqa: ARG002
+        return self.value_s
+
+    @property
+    def mean_s(self) -> float:
+        return self.value_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uniform:
+    min_s: float
+    max_s: float
+
+    def draw_s(self, rng: Generator) -> float:
+        return self.min_s + (self.max_s - self.min_s) * float(rng.random())
+
+    @property
+    def mean_s(self) -> float:
+        return (self.min_s + self.max_s) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exponential:
+    scale_s: float
+
+    def draw_s(self, rng: Generator) -> float:
+        return self.scale_s * float(rng.standard_exponential())
+
+    @property
+    def mean_s(self) -> float:
+        return self.scale_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogNormal:
+    """Given as operators read latencies: by median and 95 % quantile."""
+
+    median_s: float
+    p95_s: float
+
+    @property
+    def _sigma(self) -> float:
+        return math.log(self.p95_s / self.median_s) / _Z95
+
+    def draw_s(self, rng: Generator) -> float:
+        return self.median_s * math.exp(self._sigma * float(rng.standard_normal()))
+
+    @property
+    def mean_s(self) -> float:
+        return self.median_s * math.exp(self._sigma**2 / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Empirical:
+    """Measured: the quantile function through evenly spaced order statistics, linear in between."""
+
+    quantiles_s: tuple[float, ...]
+
+    def draw_s(self, rng: Generator) -> float:
+        last = len(self.quantiles_s) - 1
+        place = float(rng.random()) * last
+        below = min(int(place), last - 1) if last else 0
+        if not last:
+            return self.quantiles_s[0]
+        low, high = self.quantiles_s[below], self.quantiles_s[below + 1]
+        return low + (high - low) * (place - below)
+
+    @property
+    def mean_s(self) -> float:
+        return float(sum((a + b) / 2 for a, b in itertools.pairwise(self.quantiles_s)) / (len(self.quantiles_s) - 1)) if len(self.quantiles_s) > 1 \
+            else self.quantiles_s[0]
