@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from sim.scenario.distributions import Constant, Distribution
 
@@ -353,6 +354,21 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateAction:
+    """How a replay makes the update on a real cluster: exactly one of image, restart and objects is set."""
+
+    at_s: float
+    deployment: str | None = None
+    container: str | None = None
+    image: str | None = None
+    """`kubectl set image deployment/… container=image`"""
+    restart: bool = False
+    """`kubectl rollout restart`"""
+    objects: tuple[Mapping[str, Any], ...] = ()
+    """`kubectl apply` of these documents, after overrides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedLoop:
     """Each connection sends its next request `think_time` after the last answer; None: at once."""
 
@@ -411,3 +427,7 @@ class Scenario:
     timing: str = "defaults"
     """Name of a shipped profile, or a path."""
     warnings: tuple[str, ...] = ()
+    objects: tuple[Mapping[str, Any], ...] = ()
+    """The Kubernetes documents as read, after overrides: what a replay applies."""
+    actions: tuple[UpdateAction, ...] = ()
+    """The updates as a user would make them: what a replay does."""
