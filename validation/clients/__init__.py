@@ -1,0 +1,1 @@
+"""Load clients. Only the standard library: the folder is copied beside the cluster and runs there."""
