@@ -112,9 +112,17 @@ class NginxLocation:
     path: str = "/"
     exact: bool = False
     root: str | None = None
+    """None where the answer needs no file (`return`, `echo`)."""
+    alias: str | None = None
+    index: tuple[str, ...] = ("index.html",)
+    port: int | None = None
+    """The listening port it belongs to; None: every one."""
     limit_rate_bytes_per_s: float | None = None
+    limit_rate_after_bytes: int = 0
     header_delay_s: float = 0.0
     """From `echo_sleep`: the header leaves that late."""
+    body_delay_s: float = 0.0
+    """From `echo_sleep` behind an `echo_flush`: time from the header to the last byte."""
     status: int = 200
     keepalive_timeout_s: float | None = None
 

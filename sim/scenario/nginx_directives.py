@@ -1,0 +1,170 @@
+"""The directives of an nginx.conf as a tree with line numbers, and their values as nginx reads them.
+
+Syntax is nginx-crossplane's; times and sizes follow nginx release-1.26.2 `src/core/ngx_parse.c`.
+"""
+
+import fnmatch
+import math
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import crossplane
+
+from sim.errors import InputError, UnsupportedInput
+
+PREFIX: Final = "/usr/share/nginx"  # nginx -V of Debian: --prefix; a relative root is looked up there
+_CONF_PREFIX: Final = "/etc/nginx"  # a relative include
+_HARMLESS_INCLUDES: Final = ("*mime.types", "*modules-enabled/*.conf", "*modules/*.conf")
+_MAX_INCLUDE_DEPTH: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directive:
+    name: str
+    args: tuple[str, ...]
+    line: int
+    where: str
+    """The file's name in messages."""
+    block: tuple["Directive", ...] = ()
+
+    def reject(self, why: str) -> NoReturn:
+        """nginx itself does not take it."""
+        raise InputError(f"{self.where} line {self.line}: {self.name}: {why}")
+
+    def wrong(self, read: str, allowed: str) -> NoReturn:
+        self.reject(f"{read!r} is not allowed; allowed: {allowed}")
+
+    def refuse(self, why: str) -> NoReturn:
+        """nginx takes it, the model does not cover it."""
+        raise UnsupportedInput(f"{self.where} line {self.line}: {self.name}: {why}")
+
+
+def read_directives(
+    text: str, where: str, includes: Mapping[str, str] | None = None, *, depth: int = 0
+) -> tuple[Directive, ...]:
+    """The tree of directives; each `include` is replaced by what it names in *includes*."""
+    payload = crossplane.parse_string(text, single=True, catch_errors=False)
+    if payload["errors"]:
+        error = payload["errors"][0]
+        what = str(error["error"]).rsplit(" in ", 1)[0]
+        raise InputError(f"{where} line {error['line']}: {what}")
+    return tuple(_tree(payload["config"][0]["parsed"], where, includes, depth))
+
+
+def _tree(
+    statements: list[dict[str, Any]], where: str, includes: Mapping[str, str] | None, depth: int
+) -> Iterator[Directive]:
+    for statement in statements:
+        name = statement["directive"]
+        is_table = name == "types"  # its block holds file types, not directives
+        block = [] if is_table else statement.get("block", [])
+        directive = Directive(
+            name=name,
+            args=tuple(statement["args"]),
+            line=statement["line"],
+            where=where,
+            block=tuple(_tree(block, where, includes, depth)),
+        )
+        if name == "include":
+            yield from _included(directive, includes or {}, depth)
+        else:
+            yield directive
+
+
+def _included(directive: Directive, includes: Mapping[str, str], depth: int) -> Iterator[Directive]:
+    pattern = directive.args[0]
+    if depth == _MAX_INCLUDE_DEPTH:
+        directive.wrong(pattern, f"includes nested up to {_MAX_INCLUDE_DEPTH} deep")
+    names = sorted(name for name in includes if _means_file(pattern, name))
+    if not names and not any(fnmatch.fnmatch(pattern, harmless) for harmless in _HARMLESS_INCLUDES):
+        directive.refuse(f"{pattern} is not among the given files; mount it from a ConfigMap or write it in")
+    for name in names:
+        yield from read_directives(includes[name], name, includes, depth=depth + 1)
+
+
+def _means_file(pattern: str, name: str) -> bool:
+    """Whether an include pattern means the file *name*: an absolute path, or a bare file name."""
+    if name.startswith("/"):
+        return fnmatch.fnmatch(name, posixpath.join(_CONF_PREFIX, pattern))
+    return fnmatch.fnmatch(name, posixpath.basename(pattern))
+
+
+# ---------------------------------------------------------------- values
+
+_TIME_UNITS_S: Final = {
+    "w": 604800.0,
+    "d": 86400.0,
+    "h": 3600.0,
+    "m": 60.0,
+    "s": 1.0,
+    " ": 1.0,
+    "ms": 0.001,
+    "": 1.0,
+}
+_TIME_ORDER: Final = tuple(_TIME_UNITS_S)  # each unit at most once, from large to small
+_A_TIME: Final = "a time such as 75, 75s, 500ms or 1m30s"
+
+
+def time_s(directive: Directive, text: str) -> float:
+    """A duration in nginx's notation; a bare number is seconds. [s]"""
+    total_s, rest, step, seen = 0.0, text, -1, False
+    while rest:
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+        rest = rest[len(digits) :]
+        unit = "ms" if rest.startswith("ms") else rest[:1]
+        if unit not in _TIME_UNITS_S or _TIME_ORDER.index(unit) <= step:
+            directive.wrong(text, _A_TIME)
+        step = _TIME_ORDER.index(unit)
+        rest = rest[len(unit) :].lstrip(" ")
+        total_s += int(digits or "0") * _TIME_UNITS_S[unit]
+        seen = seen or bool(digits)
+    if not seen:
+        directive.wrong(text, _A_TIME)
+    return total_s
+
+
+def number(directive: Directive, text: str, *, at_least: int = 0) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < at_least:
+        directive.wrong(text, f"a whole number of at least {at_least}")
+    return int(text)
+
+
+def size_bytes(directive: Directive, text: str) -> int:
+    """A size in nginx's notation. [bytes]"""
+    constant(directive, text)
+    factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(text[-1:].lower(), 1)
+    digits = text[:-1] if factor > 1 else text
+    if not (digits.isascii() and digits.isdigit()):
+        directive.wrong(text, "bytes, or a number with k, m or g")
+    return int(digits) * factor
+
+
+def seconds(directive: Directive, text: str) -> float:
+    """Seconds with a fraction, as `echo_sleep` takes them. [s]"""
+    whole, _, fraction = text.partition(".")
+    if not (whole + fraction).isdigit() or not text.isascii() or not math.isfinite(float(text)):
+        directive.wrong(text, "seconds, such as 0.5")
+    return float(text)
+
+
+def one_of(*allowed: str) -> Callable[[Directive, str], str]:
+    def read(directive: Directive, text: str) -> str:
+        if text not in allowed:
+            directive.wrong(text, ", ".join(allowed))
+        return text
+
+    return read
+
+
+def constant(directive: Directive, text: str) -> str:
+    """The text itself, if it holds no variable."""
+    if "$" in text:
+        directive.refuse(f"{text} holds a variable, known only for each request")
+    return text
+
+
+def file_path(directive: Directive, text: str) -> str:
+    """An absolute path; a relative one starts at nginx's prefix."""
+    return posixpath.join(PREFIX, constant(directive, text))
