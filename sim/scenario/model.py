@@ -173,6 +173,10 @@ class HAProxyCheck:
     fall: int = 3
     http_path: str | None = None
     """With `option httpchk`: the path asked for; None: a TCP connect is enough."""
+    http_method: str = "OPTIONS"
+    """nginx answers OPTIONS for a file with 405, which is a failed check."""
+    http_expect: tuple[tuple[int, int], ...] = ((200, 399),)
+    """Ranges of the statuses that pass, both ends included."""
     timeout_check_s: float | None = None
 
 
@@ -187,6 +191,7 @@ class HAProxyServer:
     maxconn: int | None = None
     backup: bool = False
     shutdown_sessions_on_down: bool = False
+    pool_purge_delay_s: float = 5.0
     template_count: int | None = None
     """From `server-template NAME COUNT FQDN`: slots filled by DNS, one server for each pod."""
     resolvers: str | None = None
@@ -196,13 +201,17 @@ class HAProxyServer:
 class HAProxyFrontend:
     name: str
     binds: tuple[int, ...]
+    """Ports that can be reached from outside the pod."""
     backend: str
+    """Empty: none, every request is answered with 503."""
     http_mode: HttpMode = HttpMode.KEEP_ALIVE
     maxconn: int | None = None
     timeout_client_s: float | None = None
     timeout_http_request_s: float | None = None
     timeout_http_keep_alive_s: float | None = None
     idle_close_on_response: bool = False
+    monitor_uri: str | None = None
+    """A path that HAProxy answers itself with 200."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,10 +242,17 @@ class HAProxyResolvers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HAProxyConf:
-    """A haproxy.cfg after defaults are merged; `listen` has become a frontend and a backend of its name."""
+    """A haproxy.cfg after defaults are merged; `listen` has become a frontend and a backend of its name.
+
+    `http_mode` is the effective one: of a frontend and its backend the stronger counts for both.
+    """
 
     maxconn: int | None = None
     hard_stop_after_s: float | None = None
+    grace_s: float = 0.0
+    """From SIGUSR1 to the listeners' closing."""
+    close_spread_time_s: float | None = None
+    """After SIGUSR1 idle client connections are closed over this time; None: at once."""
     frontends: tuple[HAProxyFrontend, ...]
     backends: tuple[HAProxyBackend, ...]
     resolvers: tuple[HAProxyResolvers, ...] = ()
@@ -264,6 +280,8 @@ class Image:
     """Request read to the header leaving; an alias of it in files is `headerDelay`."""
     stream_time: Distribution = Constant(value_s=0.0)
     """First to last byte of the answer."""
+    body_bytes: int = 0
+    """Length of an answer's body: with nginx's `limit_rate` it gives the time to stream it."""
     keep_alive: bool = True
     """Generic servers: whether they keep client connections open."""
     idle_timeout_s: float | None = None
