@@ -1,0 +1,106 @@
+"""The EndpointSlice controller: from pod events to what kube-proxy reads.
+
+Source: kubernetes v1.34 pkg/controller/endpointslice/endpointslice_controller.go and
+staging/src/k8s.io/endpointslice.
+"""
+
+from typing import Final
+
+import simpy
+
+from sim.cluster.api import Api, EndpointSliceView, EndpointView, PodStage, PodView, TokenBucket, WorkQueue
+from sim.delays import Delays
+from sim.scenario.model import Service
+from sim.world import Process, World
+
+FIRST_BACKOFF_S: Final = 1.0
+"""After a sync that found its own last write missing in its cache (endpointslice_controller.go:105-112)."""
+
+
+def endpoint(pod: PodView, service: Service) -> EndpointView | None:
+    """Conditions of one pod (staging/src/k8s.io/endpointslice/utils.go:38-49); None: not a member."""
+    if not pod.has_address or pod.stage not in (PodStage.PENDING, PodStage.RUNNING):
+        return None
+    return EndpointView(
+        pod=pod.name,
+        ready=service.publish_not_ready or (pod.ready and not pod.deleted),
+        serving=pod.ready,
+        terminating=pod.deleted,
+    )
+
+
+class EndpointSliceController:
+    """Reconciles the slice of one Service (more than 100 endpoints still count as one object)."""
+
+    def __init__(
+        self, env: simpy.Environment, world: World, api: Api, delays: Delays, bucket: TokenBucket, service: Service
+    ) -> None:
+        self._env = env
+        self._world = world
+        self._api = api
+        self._delays = delays
+        self._bucket = bucket
+        self._service = service
+        self._queue = WorkQueue(env)
+        self._pods: dict[str, PodView] = {}
+        self._seen_generation = 0
+        self._backoff_s = FIRST_BACKOFF_S
+        api.watch(PodView, delays, self._on_pod)
+        api.watch(EndpointSliceView, delays, self._on_slice)
+        env.process(self._run())
+
+    def adopt(self, pods: list[PodView]) -> EndpointSliceView:
+        """The steady state: every pod that belongs, as it is."""
+        self._pods.update({pod.name: pod for pod in pods if self._selects(pod)})
+        return EndpointSliceView(service=self._service.name, generation=0, endpoints=self._endpoints())
+
+    def _selects(self, pod: PodView) -> bool:
+        labels = self._world.pods[pod.name].template.labels
+        return bool(self._service.selector) and all(labels.get(k) == v for k, v in self._service.selector.items())
+
+    def _endpoints(self) -> tuple[EndpointView, ...]:
+        found = (endpoint(pod, self._service) for pod in self._pods.values())
+        return tuple(e for e in found if e is not None)
+
+    def _on_pod(self, pod: PodView) -> None:
+        if not self._selects(pod):
+            return
+        if pod.stage is PodStage.REMOVED:
+            self._pods.pop(pod.name, None)
+        else:
+            self._pods[pod.name] = pod
+        self._queue.add()
+
+    def _on_slice(self, view: EndpointSliceView) -> None:
+        if view.service == self._service.name:
+            self._seen_generation = view.generation
+
+    def _run(self) -> Process:
+        while True:
+            yield from self._queue.get()
+            yield self._env.timeout(self._delays("endpointslice_sync"))
+            yield from self._sync()
+
+    def _sync(self) -> Process:
+        last = self._api.slices[self._service.name]
+        if self._seen_generation < last.generation:
+            self._queue.add_after(self._backoff_s)
+            self._backoff_s *= 2
+            return
+        self._backoff_s = FIRST_BACKOFF_S
+        endpoints = self._endpoints()
+        if endpoints == last.endpoints:
+            return
+        view = EndpointSliceView(
+            service=self._service.name, generation=last.generation + 1, endpoints=endpoints
+        )
+        yield from self._bucket.take()
+        yield from self._api.write(self._delays, lambda: view)
+        self._world.log(f"endpointslice/{self._service.name}", "written", _summary(endpoints))
+        # the answer of the write travels back while the watch event does: a follow-up sync may beat the event
+        yield self._env.timeout(self._delays("watch_hop"))
+
+
+def _summary(endpoints: tuple[EndpointView, ...]) -> str:
+    state = {True: "terminating", False: "not-ready"}
+    return " ".join(f"{e.pod}={'ready' if e.ready else state[e.terminating]}" for e in endpoints)

@@ -1,0 +1,28 @@
+"""One actor's latencies: drawn from its timing profile, its own random stream and the node's CPU pressure."""
+
+from collections.abc import Callable
+
+from numpy.random import Generator
+
+from sim.scenario.distributions import Distribution
+from sim.scenario.timing import Timing
+
+
+class Delays:
+    """Draws of named latencies for one actor.
+
+    *pressure* stretches what costs CPU on a machine shared with a saturating client; 1.0 is an idle node.
+    """
+
+    def __init__(self, timing: Timing, rng: Generator, pressure: Callable[[], float] = lambda: 1.0) -> None:
+        self.timing = timing
+        self.rng = rng
+        self._pressure = pressure
+
+    def __call__(self, name: str) -> float:
+        """A fresh draw of the profile's latency *name*. [s]"""
+        latency: Distribution = getattr(self.timing, name)
+        return latency.draw_s(self.rng) * self._pressure()
+
+    def chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)

@@ -1,0 +1,169 @@
+"""Timing profiles: every latency that is not a setting, as a named distribution with its source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from sim.errors import InputError
+from sim.scenario.distributions import Distribution
+from sim.scenario.durations import parse_distribution
+
+_PACKAGED: Final = Path(__file__).parent.parent / "_timing"  # in a wheel
+_CHECKOUT: Final = Path(__file__).parent.parent.parent / "configs" / "timing"
+
+
+class Vanished(Enum):
+    """What the address of a pod answers once its network namespace is gone."""
+
+    SILENCE_PINNED = "silence-pinned"
+    """Every SYN of one connect goes to the same dead address (stock kind, most clouds)."""
+    SILENCE_REDRAWN = "silence-redrawn"
+    """Dropped before conntrack confirms it: the next SYN, 1 s later, meets today's rules."""
+    UNREACHABLE = "unreachable"
+    """ICMP host unreachable; only forwarded packets (a client in a pod, a proxy) see it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """One profile. Durations are distributions in seconds; shares are in 0…1.
+
+    The profile's file gives each value's source; ``docs`` of a field says what starts and ends it.
+    """
+
+    name: str
+
+    # API server and controllers
+    api_write: Distribution  # request to committed and answered
+    watch_hop: Distribution  # commit to an informer's handler
+    controller_sync: Distribution  # handler to the controller's own first write
+    endpointslice_sync: Distribution  # handler to write, EndpointSlice controller
+    schedule: Distribution  # unscheduled pod seen to bound
+
+    # kubelet
+    kubelet_reaction: Distribution  # watch event to the pod worker acting on it
+    volume_wait: Distribution  # pods with volumes (nearly all: the token)
+    sandbox: Distribution  # pause container and CNI ADD
+    container_start: Distribution  # image present: create and start
+    pleg_relist: Distribution  # one relist; the next starts 1 s after its end
+    pod_sync: Distribution  # relist seen to status written inside the kubelet
+    probe_round: Distribution  # one probe of a server that answers
+    status_patch: Distribution  # GET and PATCH of one pod, serial on a node
+    exec_hook: Distribution  # what an exec hook costs beside its command
+    signal_delivery: Distribution  # StopContainer called to the signal in the process
+    exit_to_netns_gone: Distribution  # last container gone to silence of the address
+    terminal_to_removed: Distribution  # terminal status to the pod object gone
+    p_first_kick: float  # share of pods whose first readiness kick finds the container
+    p_second_kick: float  # share of the others that get another within about 1 s
+
+    # kube-proxy
+    proxy_sync: Distribution  # one sync of the rules
+    proxy_min_interval_s: float  # end of one sync to the start of the next
+
+    # servers
+    fast_stop: Distribution  # a fast stop: last read of the server to its sockets closed
+    graceful_exit: Distribution  # last connection ended to the process gone
+    sigkill: Distribution  # SIGKILL called to sockets closed
+
+    # network and clients
+    round_trip: Distribution  # SYN to SYN-ACK inside the cluster
+    vanished: Vanished
+    client_overhead: Mapping[str, Distribution]  # by client: answer readable to the next step of a paced client
+    request_cpu_s: Mapping[str, float]  # CPU of one request by part: ab, wrk, nginx, haproxy, generic, connect
+    refused_cpu_s: float  # CPU of one refused connect of a client without pause
+
+
+_SCALARS: Final = ("p_first_kick", "p_second_kick", "proxy_min_interval_s", "refused_cpu_s")
+
+
+def profile_path(name: str, *, beside: Path) -> Path:
+    """Where the profile *name* lies: a shipped one, or a file relative to the scenario.
+
+    Raises
+    ------
+    InputError
+        There is neither.
+    """
+    for folder in (_PACKAGED, _CHECKOUT):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    file = beside / name
+    if file.is_file():
+        return file
+    shipped = sorted({path.stem for folder in (_PACKAGED, _CHECKOUT) for path in folder.glob("*.yaml")})
+    raise InputError(f"spec.timing: {name!r} is neither a file nor one of the shipped profiles {', '.join(shipped)}")
+
+
+def load_timing(name: str, *, beside: Path) -> Timing:
+    """Read a profile; one that names another as `base` only gives what differs.
+
+    Raises
+    ------
+    InputError
+        With file and field.
+    """
+    path = profile_path(name, beside=beside)
+    return _build(path, _values(path, seen=()))
+
+
+def _values(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise InputError(f"{path}: base: the profiles name each other in a circle")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict) or document.get("kind") != "TimingProfile":
+        raise InputError(f"{path}: kind: expected TimingProfile")
+    spec = document.get("spec")
+    if not isinstance(spec, dict):
+        raise InputError(f"{path}: spec: expected a mapping of latencies")
+    base = document.get("base")
+    inherited = _values(profile_path(str(base), beside=path.parent), (*seen, path)) if base else {}
+    return {**inherited, **spec, "name": str((document.get("metadata") or {}).get("name", path.stem))}
+
+
+def _build(path: Path, values: dict[str, Any]) -> Timing:
+    known = {entry.name for entry in fields(Timing)}
+    if unknown := sorted(set(values) - known):
+        raise InputError(f"{path}: spec.{unknown[0]}: not a latency of a timing profile; known: {', '.join(sorted(known))}")
+    if missing := sorted(known - set(values)):
+        raise InputError(f"{path}: spec.{missing[0]}: missing")
+    ready: dict[str, Any] = {}
+    for name, raw in values.items():
+        value = raw["value"] if isinstance(raw, dict) and "value" in raw else raw
+        ready[name] = _field(path, name, value)
+    return Timing(**ready)
+
+
+def _field(path: Path, name: str, value: Any) -> Any:
+    where = f"{path}: spec.{name}"
+    if name == "name":
+        return value
+    if name == "vanished":
+        try:
+            return Vanished(value)
+        except ValueError:
+            raise InputError(f"{where}: {value!r}; allowed: {', '.join(v.value for v in Vanished)}") from None
+    if name in _SCALARS:
+        return _number(where, value)
+    if name == "request_cpu_s":
+        return {part: _number(f"{where}.{part}", cpu_s) for part, cpu_s in _mapping(where, value).items()}
+    if name == "client_overhead":
+        return {c: parse_distribution(d, f"{where}.{c}") for c, d in _mapping(where, value).items()}
+    return parse_distribution(value, where)
+
+
+def _mapping(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: {value!r}; expected a mapping")
+    return value
+
+
+def _number(where: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise InputError(f"{where}: {value!r}; expected a number of at least 0")
+    return float(value)
