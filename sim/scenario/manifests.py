@@ -1,0 +1,276 @@
+"""Kubernetes objects of a scenario: which kinds there are, ConfigMaps, Services; Deployments are in deployment.py.
+
+What changes the answer and is not modelled is refused by name; what cannot change it is in an explicit list.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sim.errors import InputError, UnsupportedInput
+from sim.scenario.documents import Document
+from sim.scenario.durations import shown
+from sim.scenario.model import Service, ServicePort
+from sim.scenario.reader import Fields, Place
+
+MODELLED_KINDS: Final[Mapping[str, str]] = {"Deployment": "apps/v1", "Service": "v1", "ConfigMap": "v1"}
+
+IGNORED_KINDS: Final = frozenset({
+    "Namespace", "ServiceAccount", "Secret", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
+    "PriorityClass", "StorageClass", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition",
+    "ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate", "Issuer", "ClusterIssuer", "Job", "CronJob",
+})  # fmt: skip
+"""Cannot change what a rollout does to requests."""
+
+IGNORED_WITH_WARNING: Final[Mapping[str, str]] = {
+    "PodDisruptionBudget": "limits evictions; a rolling update does not ask it",
+    "NetworkPolicy": "taken to let the load, the proxies and the probes through",
+    "LimitRange": "taken to leave the pods as they are written",
+}
+
+REFUSED_KINDS: Final[Mapping[str, str]] = {
+    "StatefulSet": "it replaces pods one by one, in order; only Deployments are modelled",
+    "DaemonSet": "it replaces the pod of each node; only Deployments are modelled",
+    "ReplicaSet": "write the Deployment that owns it",
+    "ReplicationController": "write it as a Deployment",
+    "Pod": "a pod without an owner is not replaced; write a Deployment",
+    "HorizontalPodAutoscaler": "it changes replicas during the rollout; set spec.replicas and take it out",
+    "VerticalPodAutoscaler": "it replaces pods by itself; take it out",
+    "Ingress": "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service",
+    "IngressClass": "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service",
+    "Gateway": "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service",
+    "HTTPRoute": "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service",
+    "VirtualService": "a mesh puts proxies into the pods",
+    "DestinationRule": "a mesh puts proxies into the pods",
+    "Rollout": "another controller than the Deployment's",
+    "Endpoints": "endpoints that no pod stands behind",
+    "EndpointSlice": "endpoints that no pod stands behind",
+    "ResourceQuota": "it can keep the rollout from creating pods",
+    "MutatingWebhookConfiguration": "it can change the pods",
+}
+
+IGNORED_METADATA: Final = frozenset({
+    "annotations", "labels", "creationTimestamp", "uid", "resourceVersion", "generation", "managedFields", "selfLink",
+    "ownerReferences", "finalizers", "generateName",
+})  # fmt: skip
+
+IGNORED_SERVICE_FIELDS: Final = frozenset({
+    "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "allocateLoadBalancerNodePorts", "loadBalancerClass",
+    "healthCheckNodePort", "loadBalancerSourceRanges", "loadBalancerIP",
+})  # fmt: skip
+REFUSED_SERVICE_FIELDS: Final = {
+    "externalIPs": "addresses outside the cluster",
+    "externalName": "a name outside the cluster",
+}
+
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SERVICE_NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+@dataclass(slots=True)
+class Objects:
+    """The modelled objects by kind and name, raw. `apply` works as `kubectl apply` of whole files."""
+
+    by_key: dict[tuple[str, str], Document] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def apply(self, documents: Iterable[Document]) -> list[Document]:
+        """Add or replace. Returns the modelled documents among them.
+
+        Raises
+        ------
+        InputError
+            A kind that is refused or unknown, an object that stands twice in *documents*, two namespaces.
+        """
+        added: dict[tuple[str, str], Document] = {}
+        for document in documents:
+            if not self._modelled(document):
+                continue
+            key = (document.kind, document.name)
+            if key in added:
+                raise InputError(f"{document.place}: stands twice (first in {added[key].file})")
+            added[key] = document
+        self.by_key |= added
+        self._one_namespace()
+        return list(added.values())
+
+    def of_kind(self, kind: str) -> list[Document]:
+        return [document for (its_kind, _), document in self.by_key.items() if its_kind == kind]
+
+    def names(self, kind: str) -> list[str]:
+        return [name for its_kind, name in self.by_key if its_kind == kind]
+
+    def copy(self) -> "Objects":
+        return Objects(by_key=dict(self.by_key), warnings=self.warnings)
+
+    def _modelled(self, document: Document) -> bool:
+        kind, place = document.data.get("kind"), document.place
+        version = document.data.get("apiVersion")
+        if not isinstance(kind, str) or not isinstance(version, str):
+            raise InputError(
+                f"{place}: got apiVersion {shown(version)} and kind {shown(kind)}, expected two texts"
+            )
+        if kind in REFUSED_KINDS:
+            raise UnsupportedInput(f"{place}: {kind} is not modelled: {REFUSED_KINDS[kind]}")
+        if kind in IGNORED_WITH_WARNING:
+            note = f"{place}: ignored: {IGNORED_WITH_WARNING[kind]}"
+            if note not in self.warnings:
+                self.warnings.append(note)
+            return False
+        if kind in IGNORED_KINDS:
+            return False
+        if kind not in MODELLED_KINDS:
+            allowed = ", ".join([*MODELLED_KINDS, *sorted(IGNORED_KINDS), *IGNORED_WITH_WARNING])
+            raise UnsupportedInput(
+                f"{place}: kind {shown(kind)} is not known, so it may change the answer; known: {allowed}"
+            )
+        if version != MODELLED_KINDS[kind]:
+            raise InputError(
+                f"{place}: apiVersion: got {shown(version)}, allowed for a {kind}: {MODELLED_KINDS[kind]}"
+            )
+        return True
+
+    def _one_namespace(self) -> None:
+        found = {}
+        for document in self.by_key.values():
+            metadata = document.data.get("metadata")
+            name = metadata.get("namespace") if isinstance(metadata, dict) else None
+            found.setdefault(name, document)
+        if len(found) > 1:
+            names = ", ".join(str(name) if name else "none" for name in found)
+            raise UnsupportedInput(
+                f"{list(found.values())[-1].place}: metadata.namespace: objects in several namespaces ({names}); "
+                "one namespace is modelled"
+            )
+
+
+def object_fields(document: Document, warnings: list[str]) -> Fields:
+    """The document as fields, its envelope checked."""
+    fields = Fields(document.data, document.place, warnings)
+    fields.text("apiVersion")
+    fields.text("kind")
+    metadata = fields.required("metadata")
+    name = metadata.text("name")
+    pattern, most = (_LABEL, 63) if document.kind == "Service" else (_SUBDOMAIN, 253)
+    if not pattern.fullmatch(name) or len(name) > most:
+        raise metadata.error("name", f"got {shown(name)}, expected lower case letters, digits and '-'")
+    metadata.text("namespace", None)
+    metadata.finish(ignored=IGNORED_METADATA)
+    return fields
+
+
+def read_config_map(document: Document, warnings: list[str]) -> dict[str, str]:
+    fields = object_fields(document, warnings)
+    data = fields.strings("data")
+    fields.finish(ignored={"binaryData", "immutable"})
+    return data
+
+
+# ---------------------------------------------------------------- Services
+
+
+def read_service(document: Document, warnings: list[str]) -> Service:
+    """A Service as kubernetes v1.34 pkg/apis/core/validation/validation.go ValidateService takes it."""
+    fields = object_fields(document, warnings)
+    spec = fields.required("spec")
+    kind = spec.text("type", "ClusterIP", allowed=("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
+    if kind == "ExternalName":
+        raise spec.unsupported("type", "not modelled: ExternalName is a name outside the cluster")
+    if kind == "LoadBalancer":
+        spec.warn(
+            "type", "the external load balancer is not modelled: clients use the Service inside the cluster"
+        )
+    headless = spec.text("clusterIP", None) == "None"
+    if headless and kind != "ClusterIP":
+        raise spec.error("clusterIP", f"may not be None for a {kind} Service")
+    selector = spec.strings("selector")
+    if not selector:
+        raise spec.unsupported("selector", "not modelled: a Service without a selector has no pods behind it")
+    _traffic_distribution(spec)
+    service = Service(
+        name=document.name,
+        selector=selector,
+        ports=_service_ports(spec, kind, headless=headless),
+        type=kind,
+        headless=headless,
+        session_affinity_s=_session_affinity(spec),
+        external_traffic_local=_external_local(spec, kind),
+        internal_traffic_local=spec.text("internalTrafficPolicy", "Cluster", allowed=("Cluster", "Local"))
+        == "Local",
+        publish_not_ready=spec.flag("publishNotReadyAddresses", False),
+    )
+    spec.finish(ignored=IGNORED_SERVICE_FIELDS, refused=REFUSED_SERVICE_FIELDS)
+    fields.finish(ignored={"status"})
+    return service
+
+
+def _service_ports(spec: Fields, kind: str, *, headless: bool) -> tuple[ServicePort, ...]:
+    entries = spec.entries("ports", least=0 if headless else 1)
+    ports: list[ServicePort] = []
+    for entry in entries:
+        protocol = entry.text("protocol", "TCP", allowed=("TCP", "UDP", "SCTP"))
+        name = entry.text("name", None)
+        if name is None and len(entries) > 1:
+            raise entry.error("name", "missing: a Service with several ports needs their names")
+        if name is not None and (not _LABEL.fullmatch(name) or any(name == other.name for other in ports)):
+            raise entry.error("name", f"got {shown(name)}, expected a lower case word that stands once")
+        port = entry.integer("port", least=1, most=65535)
+        node_port = entry.integer("nodePort", None, least=1, most=65535)
+        if node_port is not None and kind == "ClusterIP":
+            raise entry.error("nodePort", f"got {node_port}, may not be used when type is ClusterIP")
+        if node_port is not None and not 30000 <= node_port <= 32767:
+            raise entry.error("nodePort", f"got {node_port}, expected 30000 to 32767")
+        target = entry.raw("targetPort", port)
+        if (
+            isinstance(target, bool)
+            or not isinstance(target, int | str)
+            or (isinstance(target, int) and not 1 <= target <= 65535)
+        ):
+            raise entry.error("targetPort", f"got {shown(target)}, expected 1 to 65535 or a port's name")
+        entry.finish(ignored={"appProtocol"})
+        if any(port == other.port for other in ports) and protocol == "TCP":
+            raise entry.error("port", f"got {port}, stands twice")
+        if protocol == "TCP":
+            ports.append(ServicePort(port=port, target_port=target, name=name, node_port=node_port))
+    return tuple(ports)
+
+
+def _session_affinity(spec: Fields) -> int | None:
+    affinity = spec.text("sessionAffinity", "None", allowed=("None", "ClientIP"))
+    config = spec.mapping("sessionAffinityConfig")
+    if affinity == "None":
+        if config is not None:
+            raise spec.error("sessionAffinityConfig", "must not be set when sessionAffinity is None")
+        return None
+    seconds = 10800
+    if config is not None and (client_ip := config.mapping("clientIP")) is not None:
+        seconds = client_ip.integer("timeoutSeconds", 10800, least=1, most=86400)
+        client_ip.finish()
+    if config is not None:
+        config.finish()
+    return int(seconds)
+
+
+def _external_local(spec: Fields, kind: str) -> bool:
+    policy = spec.text("externalTrafficPolicy", None, allowed=("Cluster", "Local"))
+    if policy is not None and kind == "ClusterIP":
+        raise spec.error(
+            "externalTrafficPolicy", f"got {policy}, may only be set for NodePort and LoadBalancer"
+        )
+    return bool(policy == "Local")
+
+
+def _traffic_distribution(spec: Fields) -> None:
+    wanted = spec.text("trafficDistribution", None)
+    if wanted == "PreferSameNode":
+        raise spec.unsupported(
+            "trafficDistribution", "not modelled: PreferSameNode chooses endpoints by node"
+        )
+    if wanted is not None:
+        spec.warn("trafficDistribution", f"{wanted} has no effect: the cluster has one zone")
+
+
+def selects(selector: Mapping[str, str], labels: Mapping[str, Any]) -> bool:
+    return all(labels.get(key) == value for key, value in selector.items())
