@@ -21,6 +21,7 @@ KIND_CLUSTER_LABEL = "io.x-k8s.kind.cluster"
 KIND_ROLE_LABEL = "io.x-k8s.kind.role"
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
 API_SERVER_PORT = "6443/tcp"
+IMPORT_TIMEOUT_S = 600.0
 
 
 def cache_dir() -> Path:
@@ -72,6 +73,20 @@ def _kubeconfig(name: str, node: str) -> Path:
     aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     aside.replace(path)
     return path
+
+
+def hand_images(container: str, *references: str, unpack: bool = True) -> None:
+    """Stream images from Docker into the containerd that runs in *container*; raises CommandFailed."""
+    how = ["--digests", "--snapshotter=overlayfs"] if unpack else ["--no-unpack"]
+    save = ["docker", "save", *references]
+    with subprocess.Popen(save, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as saved:
+        imported = subprocess.run(
+            ["docker", "exec", "-i", container,
+             "ctr", "-n", "k8s.io", "images", "import", "--all-platforms", *how, "-"],
+            stdin=saved.stdout, capture_output=True, text=True, check=False, timeout=IMPORT_TIMEOUT_S,
+        )  # fmt: skip
+    if imported.returncode != 0 or saved.returncode != 0:
+        raise CommandFailed(save, f"{container} did not take it", imported.stderr)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +181,4 @@ class Lab:
     def load_images(self, *references: str) -> None:
         """Hand Docker's images to every node's containerd, under the same references."""
         for node in self.nodes:
-            with subprocess.Popen(["docker", "save", *references], stdout=subprocess.PIPE) as saved:
-                done = subprocess.run(
-                    ["docker", "exec", "-i", node, "ctr", "-n", "k8s.io", "images", "import",
-                     "--all-platforms", "--digests", "--snapshotter=overlayfs", "-"],
-                    stdin=saved.stdout, capture_output=True, text=True, check=False, timeout=600,
-                )  # fmt: skip
-            if done.returncode != 0 or saved.returncode != 0:
-                raise CommandFailed(["docker", "save", *references], "a node did not take it", done.stderr)
-
-    def images_in(self, node: str) -> frozenset[str]:
-        """References that the node's containerd knows."""
-        return frozenset(docker("exec", node, "ctr", "-n", "k8s.io", "images", "ls", "-q").split())
+            hand_images(node, *references)

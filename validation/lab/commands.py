@@ -1,7 +1,8 @@
 """External commands: run to the end or started, with one clear line when one fails."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -74,3 +75,14 @@ def succeeds(argv: Sequence[str], *, timeout_s: float = 30.0) -> bool:
     except CommandFailed:
         return False
     return True
+
+
+def wait_until(
+    what: str, holds: Callable[[], bool], *, timeout_s: float = 60.0, every_s: float = 0.2
+) -> None:
+    """Ask *holds* again and again until it says yes; CommandFailed names *what* was waited for in vain."""
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline_s:
+            raise CommandFailed(["wait until", what], f"not so after {timeout_s:g} s")
+        time.sleep(every_s)
