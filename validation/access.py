@@ -1,0 +1,74 @@
+"""The cluster that a replay runs on: our lab, or any that the user names."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from validation.lab.cluster import Lab
+from validation.lab.commands import CommandFailed, run
+
+KIND_CONTEXT_PREFIX = "kind-"
+
+
+class ReplayError(Exception):
+    """The replay cannot be made or went wrong; one line for the person who asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to reach a cluster. Without `lab` its nodes are out of reach: only the API server is seen."""
+
+    lab: Lab | None = None
+    context: str | None = None
+
+    def kubectl_command(self, *args: str) -> list[str]:
+        """The command line of `kubectl ARGS`."""
+        if self.lab:
+            return self.lab.kubectl_command(*args)
+        return ["kubectl", *(("--context", self.context) if self.context else ()), *args]
+
+    def kubectl(self, *args: str, stdin: str | None = None, timeout_s: float = 120.0) -> str:
+        """`kubectl ARGS`; its output.
+
+        Raises
+        ------
+        ReplayError
+            It failed; the message is its own last line.
+        """
+        try:
+            return run(self.kubectl_command(*args), stdin=stdin, timeout_s=timeout_s)
+        except CommandFailed as error:
+            reason = error.output.strip().splitlines()
+            raise ReplayError(reason[-1] if reason else str(error)) from None
+
+    def get(self, *args: str) -> dict[str, Any]:
+        """`kubectl get ARGS` as data."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *args, "-o", "json"))
+        return found
+
+
+def find_access(context: str | None = None, *, yes: bool = False) -> Access:
+    """The running lab, or the cluster of a kube-context.
+
+    Raises
+    ------
+    ReplayError
+        No cluster; or one that is not ours, without *yes*.
+    LabError
+        No lab is running.
+    """
+    if context is None:
+        return Access(lab=Lab.find())
+    if context.startswith(KIND_CONTEXT_PREFIX) and shutil.which("docker"):
+        name = context.removeprefix(KIND_CONTEXT_PREFIX)
+        try:
+            return Access(lab=Lab.find(name), context=context)
+        except Exception as error:  # noqa: BLE001 - a kind cluster that is not ours is any other cluster
+            if not yes:
+                raise ReplayError(f"context {context!r}: {error}; add --yes to use it as it is") from None
+    if not yes:
+        raise ReplayError(f"context {context!r} is no cluster of ours: add --yes to replay there")
+    access = Access(context=context)
+    access.kubectl("version", "-o", "json", timeout_s=20)
+    return access

@@ -1,0 +1,59 @@
+"""The kernel's counters and the CPU's before and after a run: do they tell of a spoiled one?"""
+
+from collections.abc import Mapping
+
+from validation.lab.cluster import Lab
+
+TCP = ("TWRecycled", "ListenOverflows", "ListenDrops", "TCPTimeouts", "TCPSynRetrans", "TCPAbortOnTimeout")
+CONNTRACK = ("insert_failed", "drop", "early_drop")
+SCRIPT = """cat /proc/net/netstat; echo ==; conntrack -S 2>/dev/null; echo ==; head -1 /proc/stat; echo ==
+for n in /run/netns/*; do nsenter --net=$n cat /proc/net/netstat 2>/dev/null; done; true"""
+SPOILING = {
+    "insert_failed": "two connections met on one source port (conntrack insert_failed)",
+    "drop": "connection tracking dropped packets (conntrack drop)",
+    "early_drop": "connection tracking was full (conntrack early_drop)",
+    "ListenOverflows": "a listen queue of the node was full (ListenOverflows)",
+    "pods_ListenOverflows": "a pod's listen queue was full (ListenOverflows)",
+}
+"""Counters that should not move in a run that is about something else."""
+
+Counters = Mapping[str, int]
+
+
+def read_counters(lab: Lab) -> Counters:
+    """The counters as they stand in the node's network namespace and its pods'."""
+    node, conntrack, cpu, pods = lab.in_node("sh", "-c", SCRIPT).split("==\n")
+    found = _tcp(node)
+    found |= {f"pods_{name}": value for name, value in _tcp(pods).items()}
+    for name in CONNTRACK:
+        words = conntrack.replace("=", " ").split()
+        found[name] = sum(int(words[i + 1]) for i, word in enumerate(words[:-1]) if word == name)
+    ticks = [int(word) for word in cpu.split()[1:9]]
+    return found | {"cpu_ticks": sum(ticks), "cpu_idle_ticks": ticks[3] + ticks[4]}
+
+
+def _tcp(netstat: str) -> dict[str, int]:
+    """Sum of each counter over all tables in *netstat*: a line of names, then a line of values."""
+    found = dict.fromkeys(TCP, 0)
+    lines = [line.split() for line in netstat.splitlines() if line.startswith("TcpExt:")]
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        table = dict(zip(names[1:], values[1:], strict=True))
+        for name in TCP:
+            found[name] += int(table.get(name, 0))
+    return found
+
+
+def moved(before: Counters, after: Counters) -> dict[str, int]:
+    """By how much each counter has grown; pods that ended in between count as nothing."""
+    return {name: max(after[name] - before.get(name, 0), 0) for name in after}
+
+
+def cpu_busy(change: Counters) -> float:
+    """Share of all cores that was busy."""
+    total = change["cpu_ticks"]
+    return round(1 - change["cpu_idle_ticks"] / total, 3) if total else 0.0
+
+
+def spoiling(change: Counters) -> list[str]:
+    """What the counters say against a run."""
+    return [f"{reason}: {change[name]}" for name, reason in SPOILING.items() if change.get(name)]
