@@ -6,7 +6,7 @@ Syntax is nginx-crossplane's; times and sizes follow nginx release-1.26.2 `src/c
 import fnmatch
 import math
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -41,39 +41,56 @@ class Directive:
         raise UnsupportedInput(f"{self.where} line {self.line}: {self.name}: {why}")
 
 
+_Tree = Iterator[Directive]
+
+
 def read_directives(
-    text: str, where: str, includes: Mapping[str, str] | None = None, *, depth: int = 0
+    text: str, where: str, includes: Mapping[str, str] | None = None
 ) -> tuple[Directive, ...]:
     """The tree of directives; each `include` is replaced by what it names in *includes*."""
-    payload = crossplane.parse_string(text, single=True, catch_errors=False)
+    return tuple(_read(text, where, includes or {}, ()))
+
+
+def _read(
+    text: str, where: str, includes: Mapping[str, str], blocks: tuple[str, ...], depth: int = 0
+) -> _Tree:
+    """The directives of one file, which stands inside *blocks*: crossplane checks contexts by them."""
+    opening, closing = "".join(f"{block} {{ " for block in blocks), "\n}" * len(blocks)
+    payload = crossplane.parse_string(opening + text + closing, single=True, catch_errors=False)
     if payload["errors"]:
         error = payload["errors"][0]
         what = str(error["error"]).rsplit(" in ", 1)[0]
         raise InputError(f"{where} line {error['line']}: {what}")
-    return tuple(_tree(payload["config"][0]["parsed"], where, includes, depth))
+    statements = payload["config"][0]["parsed"]
+    for _ in blocks:
+        statements = statements[0]["block"]
+    yield from _tree(statements, where, includes, blocks, depth)
 
 
 def _tree(
-    statements: list[dict[str, Any]], where: str, includes: Mapping[str, str] | None, depth: int
-) -> Iterator[Directive]:
+    statements: Iterable[dict[str, Any]],
+    where: str,
+    includes: Mapping[str, str],
+    blocks: tuple[str, ...],
+    depth: int,
+) -> _Tree:
     for statement in statements:
-        name = statement["directive"]
-        is_table = name == "types"  # its block holds file types, not directives
-        block = [] if is_table else statement.get("block", [])
-        directive = Directive(
-            name=name,
-            args=tuple(statement["args"]),
-            line=statement["line"],
-            where=where,
-            block=tuple(_tree(block, where, includes, depth)),
-        )
+        name, args = statement["directive"], tuple(statement["args"])
+        inner = (
+            () if name == "types" else statement.get("block", ())
+        )  # its lines are file types, not directives
+        header = f"{name} /" if name == "location" else name
+        block = tuple(_tree(inner, where, includes, (*blocks, header), depth))
+        directive = Directive(name=name, args=args, line=statement["line"], where=where, block=block)
         if name == "include":
-            yield from _included(directive, includes or {}, depth)
+            yield from _included(directive, includes, blocks, depth)
         else:
             yield directive
 
 
-def _included(directive: Directive, includes: Mapping[str, str], depth: int) -> Iterator[Directive]:
+def _included(
+    directive: Directive, includes: Mapping[str, str], blocks: tuple[str, ...], depth: int
+) -> _Tree:
     pattern = directive.args[0]
     if depth == _MAX_INCLUDE_DEPTH:
         directive.wrong(pattern, f"includes nested up to {_MAX_INCLUDE_DEPTH} deep")
@@ -81,7 +98,7 @@ def _included(directive: Directive, includes: Mapping[str, str], depth: int) -> 
     if not names and not any(fnmatch.fnmatch(pattern, harmless) for harmless in _HARMLESS_INCLUDES):
         directive.refuse(f"{pattern} is not among the given files; mount it from a ConfigMap or write it in")
     for name in names:
-        yield from read_directives(includes[name], name, includes, depth=depth + 1)
+        yield from _read(includes[name], name, includes, blocks, depth + 1)
 
 
 def _means_file(pattern: str, name: str) -> bool:
@@ -145,7 +162,7 @@ def seconds(directive: Directive, text: str) -> float:
     """Seconds with a fraction, as `echo_sleep` takes them. [s]"""
     whole, _, fraction = text.partition(".")
     if not (whole + fraction).isdigit() or not text.isascii() or not math.isfinite(float(text)):
-        directive.wrong(text, "seconds, such as 0.5")
+        directive.refuse(f"{text!r} is not a number of seconds such as 0.5")
     return float(text)
 
 
