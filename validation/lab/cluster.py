@@ -178,7 +178,7 @@ class Lab:
         """Copy a file of this host into the load client's container."""
         docker("cp", str(source), f"{self.load_container}:{target}")
 
-    def load_images(self, *references: str) -> None:
-        """Hand Docker's images to every node's containerd, under the same references."""
-        for node in self.nodes:
-            hand_images(node, *references)
+    def load_images(self, *references: str, node: str | None = None) -> None:
+        """Hand images of Docker's to a node's containerd: every node's, unless one is named."""
+        for each in (node,) if node else self.nodes:
+            hand_images(each, *references)

@@ -1,0 +1,3 @@
+module rollsim.dev/lab/generic
+
+go 1.24.0

@@ -1,0 +1,99 @@
+"""The images of a scenario, built and given to the nodes of a running lab."""
+
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from sim.scenario.model import Image, Scenario, ServerKind
+from validation.lab import bases
+from validation.lab.binaries import binary, go_build
+from validation.lab.cluster import Lab, cache_dir, docker
+from validation.lab.commands import CommandFailed, LabError
+from validation.lab.definition import Definition, definition, used_images
+from validation.lab.host import IMAGES
+from validation.lab.images import build, key_in, key_of
+from validation.lab.lifecycle import is_airgapped
+from validation.lab.network import node_image_of
+from validation.lab.registry import registry_of
+from validation.lab.steps import Steps
+
+LOADED: Final = "/run/rollsim-images"
+"""In a node: which image it was given under which reference; gone with the node."""
+
+
+def ensure_images(lab: Lab, scenario: Scenario, steps: Steps | None = None) -> None:
+    """Build every image of *scenario* under its own reference and give it to each node that lacks it.
+
+    Raises
+    ------
+    LabError
+        What the scenario says of an image cannot be made true here, or a build failed.
+    """
+    steps = steps or Steps(Console(stderr=True), cache_dir() / "logs")
+    for reference in sorted(used_images(scenario)):
+        image = scenario.images.get(reference)
+        if image is None:
+            raise LabError(f"{scenario.name}: image {reference} is not described in spec.images")
+        _ensure_image(lab, image, definition(scenario, image), steps)
+    _hand_over(lab, sorted(used_images(scenario)), steps)
+
+
+def server_binary(log: Path) -> Path:
+    """The generic server, built anew when its sources change."""
+    sources = [*sorted((IMAGES / "generic").glob("*.go")), IMAGES / "generic" / "go.mod"]
+    target = binary(f"rollsim-server-{key_of(*(source.read_bytes() for source in sources))}")
+    if not target.exists():
+        go_build(IMAGES / "generic", ".", target, "-s -w", log)
+    return target
+
+
+def _ensure_image(lab: Lab, image: Image, what: Definition, steps: Steps) -> None:
+    airgapped = is_airgapped(lab)
+    if airgapped:
+        bases.ensure_debian_bases(steps)
+    elif what.needs_echo:
+        raise LabError(
+            f"image {image.reference}: the official nginx has no echo module: rollsim lab up --airgap"
+        )
+    base = _base(lab, image, airgapped=airgapped)
+    base_id = docker("image", "inspect", "--format", "{{.Id}}", base).strip()
+    log = steps.logs / "generic-server.log"
+    server = server_binary(log) if what.needs_server else None
+    key = key_of(base_id, what.dockerfile, *what.files.values(), server.name if server else "")
+    if key_in(image.reference) == key:
+        return
+    with steps.step(f"image {image.reference}") as log:
+        files: dict[str, Path | str] = dict(what.files)
+        if server:
+            files["rollsim-server"] = server
+        build(image.reference, what.dockerfile, files, arguments={"BASE": base}, key=key, log=log)
+
+
+def _base(lab: Lab, image: Image, *, airgapped: bool) -> str:
+    server = (
+        image.server.value if image.server is not ServerKind.GENERIC else "nginx"
+    )  # it has a shell for hooks
+    version = image.version if image.server is not ServerKind.GENERIC else None
+    registry = None if airgapped else registry_of(node_image_of(lab.node_container))
+    return bases.server_base(server, version, airgapped=airgapped, registry=registry)
+
+
+def _hand_over(lab: Lab, references: list[str], steps: Steps) -> None:
+    ids = {ref: docker("image", "inspect", "--format", "{{.Id}}", ref).strip() for ref in references}
+    wanted = {f"{reference} {image_id}" for reference, image_id in ids.items()}
+    for node in lab.nodes:
+        missing = sorted(line.split()[0] for line in wanted - _given(lab, node))
+        if missing:
+            with steps.step(f"images to {node}"):
+                lab.load_images(*missing, node=node)
+                kept = {line for line in _given(lab, node) if line.split()[0] not in missing}
+                lines = sorted(kept | {line for line in wanted if line.split()[0] in missing})
+                lab.in_node("tee", LOADED, node=node, input="\n".join(lines) + "\n")
+
+
+def _given(lab: Lab, node: str) -> set[str]:
+    try:
+        return set(lab.in_node("cat", LOADED, node=node).splitlines())
+    except CommandFailed:
+        return set()
