@@ -15,7 +15,7 @@ from typing import Any, Final
 import yaml
 
 from sim.errors import InputError
-from sim.scenario.reader import Place
+from sim.scenario.reader import Fields, Place
 
 MAX_BYTES: Final = 5_000_000
 MAX_DEPTH: Final = 100
@@ -60,7 +60,7 @@ class _Loader(yaml.CSafeLoader):
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key_node.tag == _MERGE:
                 continue
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float):
                 raise yaml.constructor.ConstructorError(
                     None, None, "a mapping's key must be a single word", key_node.start_mark
@@ -119,6 +119,43 @@ def read_documents(path: Path | str) -> list[Document]:
     return list(_opened(documents, file))
 
 
+def documents_at(name: str, folder: Path, fields: Fields, key: str) -> list[Document]:
+    """The Kubernetes objects of one `manifests` entry: a file or a directory, relative to *folder*.
+
+    Raises
+    ------
+    InputError
+        There is none (said of field *key*), or it cannot be read.
+    """
+    path = folder / name
+    if not path.exists():
+        raise fields.error(key, f"got {name}, but there is no {path}")
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml") and file.is_file())
+    return [found for file in files for found in read_documents(file) if found.kind != "Scenario"]
+
+
+def read_value(text: str, where: str) -> Any:
+    """One YAML value from the command line.
+
+    Raises
+    ------
+    InputError
+        Not YAML.
+    """
+    try:
+        _check_limits(text, where)
+        values = list(_construct(text))
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: {_yaml_complaint(error, text)}") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not YAML: {_one_line(error)}") from None
+    if len(values) > 1:
+        raise InputError(f"{where}: got {len(values)} YAML documents, expected one value")
+    return _plain(values[0], Place(where)) if values else None
+
+
 def _read_text(file: str) -> str:
     try:
         if file == STDIN:
@@ -141,7 +178,7 @@ def _check_limits(text: str, file: str) -> None:
     nodes, characters = 0, 0
     open_collections: list[tuple[str | None, int, int]] = []  # anchor, nodes and characters at its start
     anchors: dict[str, tuple[int, int] | None] = {}
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):  # type: ignore[no-untyped-call]
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         match event:
             case yaml.DocumentStartEvent():
                 anchors.clear()
@@ -150,7 +187,7 @@ def _check_limits(text: str, file: str) -> None:
                 if event.anchor:
                     anchors[event.anchor] = (1, len(event.value))
             case yaml.AliasEvent():
-                size = anchors.get(event.anchor, (1, 0))
+                size = anchors.get(str(event.anchor), (1, 0))
                 if size is None:
                     raise InputError(f"{file}: {_at(event.start_mark)}: alias {event.anchor} contains itself")
                 nodes, characters = nodes + size[0], characters + size[1]
@@ -172,12 +209,12 @@ def _check_limits(text: str, file: str) -> None:
 
 
 def _construct(text: str) -> Iterator[Any]:
-    loader = _Loader(text)
+    loader: Any = _Loader(text)
     try:
         while loader.check_data():
             yield loader.get_data()
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _opened(documents: list[Any], file: str) -> Iterator[Document]:

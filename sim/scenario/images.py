@@ -1,13 +1,13 @@
-"""`spec.images`: what manifests cannot tell about an image, presets for common servers, images known by name."""
+"""`spec.images`: what manifests cannot tell about an image; official images are known by their name."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from sim.errors import InputError
 from sim.scenario.distributions import Constant, Distribution
+from sim.scenario.durations import shown
 from sim.scenario.model import (
     ExitWhen,
     Image,
@@ -17,110 +17,13 @@ from sim.scenario.model import (
     ServerKind,
     StopBehaviour,
 )
+from sim.scenario.presets import PRESETS, Preset
 from sim.scenario.reader import Fields
 
 SIGNALS: Final = (
-    "SIGTERM", "SIGQUIT", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGKILL", "SIGWINCH", "SIGABRT", "SIGALRM",
+    "SIGTERM", "SIGQUIT", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGKILL", "SIGWINCH", "SIGABRT",
+    "SIGALRM",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """A server that is neither nginx nor HAProxy, as it comes without code of the user's own."""
-
-    source: str
-    behaviours: Mapping[str, StopBehaviour]
-    keep_alive: bool = True
-    idle_timeout_s: float | None = None
-    startup: Distribution = Constant(value_s=0.3)
-    """Process start to listening on an unloaded core: order of magnitude, meant to be overridden."""
-
-
-_KILLED: Final = StopBehaviour(
-    listener=OnListener.CLOSE, idle=OnIdle.CLOSE, busy=OnBusy.CUT, unused=OnIdle.CLOSE, exit=ExitWhen.AT_ONCE
-)
-_IGNORED: Final = StopBehaviour(
-    listener=OnListener.KEEP, idle=OnIdle.KEEP, busy=OnBusy.FINISH, unused=OnIdle.KEEP, exit=ExitWhen.NEVER
-)
-_GO_SHUTDOWN: Final = StopBehaviour(
-    listener=OnListener.CLOSE,
-    idle=OnIdle.CLOSE,
-    busy=OnBusy.FINISH,
-    unused=OnIdle.KEEP,
-    unused_timeout_s=5.0,
-    exit=ExitWhen.DRAINED,
-)
-_DRAIN: Final = StopBehaviour(
-    listener=OnListener.CLOSE,
-    idle=OnIdle.CLOSE,
-    busy=OnBusy.FINISH,
-    unused=OnIdle.CLOSE,
-    exit=ExitWhen.DRAINED,
-)
-
-
-def _preset(source: str, behaviour: StopBehaviour, **settings: object) -> Preset:
-    both = {"SIGTERM": behaviour, "SIGINT": behaviour}
-    return Preset(source=source, behaviours=MappingProxyType(both), **settings)  # type: ignore[arg-type]
-
-
-PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
-    {
-        "go-http": _preset(
-            "net/http without signal.Notify: the runtime ends the process, as PID 1 too (os/signal documentation, "
-            "'Default behavior of signals'; runtime/signal_unix.go dieFromSignal)",
-            _KILLED,
-            startup=Constant(value_s=0.05),
-        ),
-        "go-http-shutdown": _preset(
-            "net/http Server.Shutdown on the signal, waited for: closes listeners, then idle connections, waits for "
-            "active ones, a connection without a request counts as idle after 5 s (net/http/server.go closeIdleConns)",
-            _GO_SHUTDOWN,
-            startup=Constant(value_s=0.05),
-        ),
-        "node": _preset(
-            "http.createServer without a signal handler, as PID 1: the kernel drops signals without a handler for "
-            "PID 1, so it serves until SIGKILL (docker-node docs/BestPractices.md 'Handling Kernel Signals'; "
-            "pid_namespaces(7)); idle connections: server.keepAliveTimeout 5 s",
-            _IGNORED,
-            idle_timeout_s=5.0,
-        ),
-        "node-close": _preset(
-            "server.close() on the signal, Node >= 19: stops listening, closes idle connections, the process ends "
-            "when the last answer is out (Node.js documentation of http server.close); keepAliveTimeout 5 s",
-            _DRAIN,
-            idle_timeout_s=5.0,
-        ),
-        "gunicorn": _preset(
-            "sync worker: no keep-alive; SIGTERM closes the listener, workers finish their request, killed after "
-            "graceful_timeout 30 s (gunicorn/arbiter.py stop(), documentation 'Signal Handling' and 'Settings')",
-            replace(_DRAIN, drain_timeout_s=30.0),
-            keep_alive=False,
-            startup=Constant(value_s=0.5),
-        ),
-        "uvicorn": _preset(
-            "SIGTERM closes the listener and idle connections, finishes running answers with Connection: close, waits "
-            "without limit (uvicorn/server.py shutdown(), h11_impl.py shutdown()); timeout_keep_alive 5 s",
-            _DRAIN,
-            idle_timeout_s=5.0,
-            startup=Constant(value_s=0.5),
-        ),
-        "spring-boot": _preset(
-            "3.4 and later, Tomcat: graceful shutdown is on; no new requests, also none on idle connections, running "
-            "ones have spring.lifecycle.timeout-per-shutdown-phase 30 s (Spring Boot reference 'Graceful Shutdown', "
-            "3.4 release notes); Tomcat's keepAliveTimeout 60 s",
-            replace(_DRAIN, drain_timeout_s=30.0),
-            idle_timeout_s=60.0,
-            startup=Constant(value_s=3.0),
-        ),
-        "spring-boot-immediate": _preset(
-            "before 3.4, or server.shutdown=immediate: Tomcat is stopped with its requests",
-            _KILLED,
-            idle_timeout_s=60.0,
-            startup=Constant(value_s=3.0),
-        ),
-    }
-)
 
 
 def read_images(spec: Fields) -> dict[str, Image]:
@@ -138,13 +41,13 @@ def _image(reference: str, fields: Fields) -> Image:
     server = fields.text("server", allowed=[*kinds, *PRESETS])
     preset = PRESETS.get(server)
     kind = ServerKind.GENERIC if preset else ServerKind(server)
-    default = preset or Preset(source="", behaviours=MappingProxyType({}))
+    default = preset or Preset(behaviours=MappingProxyType({}))
     known = official_image(reference)
     official = known[0] if known and known[0].server is kind else Image(reference=reference, server=kind)
     image = Image(
         reference=reference,
         server=kind,
-        version=fields.text("version", official.version),
+        version=_version(fields, kind, official.version),
         stop_signal=fields.text("stopSignal", official.stop_signal, allowed=SIGNALS),
         startup=fields.distribution("startup", default.startup),
         service_time=_service_time(fields),
@@ -165,6 +68,18 @@ def _image(reference: str, fields: Fields) -> Image:
     ):
         fields.warn("onStop", f"{image.stop_signal} is not described: it ends the process at once")
     return image
+
+
+def _version(fields: Fields, kind: ServerKind, default: str | None) -> str | None:
+    version = fields.text("version", default)
+    if version is None:
+        if kind is ServerKind.HAPROXY:
+            fields.warn("version", f"missing: HAProxy {ASSUMED_HAPROXY} is assumed")
+            return ASSUMED_HAPROXY
+        return None
+    if kind is not ServerKind.GENERIC and not _VERSION.fullmatch(version):
+        raise fields.error("version", f'got {shown(version)}, expected digits such as "2.6" or "1.22.1"')
+    return version if "." in version else f"{version}.0"
 
 
 def _service_time(fields: Fields) -> Distribution:
@@ -207,6 +122,8 @@ def _behaviour(fields: Fields, default: StopBehaviour) -> StopBehaviour:
 
 # ---------------------------------------------------------------- images known by their name
 
+ASSUMED_HAPROXY: Final = "2.6"
+_VERSION: Final = re.compile(r"\d+(?:\.\d+){0,2}")
 _OFFICIAL: Final = re.compile(
     r"(?:(?:docker\.io/|index\.docker\.io/|public\.ecr\.aws/docker/)?(?:library/)?)(nginx|haproxy)"
 )
@@ -214,7 +131,7 @@ _UNPRIVILEGED: Final = re.compile(r"(?:docker\.io/)?nginxinc/nginx-unprivileged"
 
 
 def official_image(reference: str) -> tuple[Image, str] | None:
-    """An official nginx or haproxy image that the scenario does not describe, and what was assumed; else None.
+    """An official nginx or haproxy image by its reference, and what is assumed of it; None for any other.
 
     Notes
     -----
@@ -226,15 +143,17 @@ def official_image(reference: str) -> tuple[Image, str] | None:
     server = match[1] if match else "nginx" if _UNPRIVILEGED.fullmatch(name) else None
     if server is None:
         return None
-    found = re.match(r"\d+(?:\.\d+){0,2}", tag)
+    found = _VERSION.match(tag)
     version = found[0] if found else None
     if server == "haproxy":
+        version = ASSUMED_HAPROXY if version is None else version if "." in version else f"{version}.0"
         image = Image(reference=reference, server=ServerKind.HAPROXY, version=version, stop_signal="SIGUSR1")
     else:
         signal = _nginx_stop_signal(version)
         image = Image(reference=reference, server=ServerKind.NGINX, version=version, stop_signal=signal)
     assumed = (
-        f"official {server} image{f' {version}' if version else ''} assumed: stop signal {image.stop_signal}, "
+        f"not described, taken as the official {server}{f' {version}' if version else ''}: "
+        f"stop signal {image.stop_signal}, "
         f"startup {image.startup.mean_s:g} s, service time {image.service_time.mean_s:g} s"
     )
     return image, assumed
@@ -259,7 +178,7 @@ def _nginx_stop_signal(version: str | None) -> str:
 
 def undescribed(reference: str, place: object) -> InputError:
     return InputError(
-        f"{place}: image {reference} is not described; add to the scenario: spec.images: "
-        f'{{"{reference}": {{server: nginx|haproxy|generic|{"|".join(PRESETS)}, stopSignal: SIGTERM, startup: 300ms, '
-        "serviceTime: 1ms}}"
+        f"{place}: got {reference}, which the scenario does not describe; add spec.images: "
+        f'{{"{reference}": {{server: SERVER, stopSignal: SIGTERM, startup: 300ms, serviceTime: 1ms}}}}, '
+        f"SERVER being one of nginx, haproxy, generic, {', '.join(PRESETS)}"
     )

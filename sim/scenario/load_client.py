@@ -1,4 +1,4 @@
-"""`spec.load`: who sends requests, how many and how fast, with the switches of the client's own command line."""
+"""`spec.load`: who sends requests, how many and how fast, with the client's own switches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Kubernetes objects of a scenario: which kinds there are, ConfigMaps, Services; Deployments are in deployment.py.
+"""Kubernetes objects of a scenario: which kinds there are; ConfigMaps and Services.
 
 What changes the answer and is not modelled is refused by name; what cannot change it is in an explicit list.
 """
@@ -12,14 +12,15 @@ from sim.errors import InputError, UnsupportedInput
 from sim.scenario.documents import Document
 from sim.scenario.durations import shown
 from sim.scenario.model import Service, ServicePort
-from sim.scenario.reader import Fields, Place
+from sim.scenario.reader import Fields
 
 MODELLED_KINDS: Final[Mapping[str, str]] = {"Deployment": "apps/v1", "Service": "v1", "ConfigMap": "v1"}
 
 IGNORED_KINDS: Final = frozenset({
     "Namespace", "ServiceAccount", "Secret", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
     "PriorityClass", "StorageClass", "PersistentVolume", "PersistentVolumeClaim", "CustomResourceDefinition",
-    "ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate", "Issuer", "ClusterIssuer", "Job", "CronJob",
+    "ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate", "Issuer", "ClusterIssuer", "Job",
+    "CronJob",
 })  # fmt: skip
 """Cannot change what a rollout does to requests."""
 
@@ -29,6 +30,7 @@ IGNORED_WITH_WARNING: Final[Mapping[str, str]] = {
     "LimitRange": "taken to leave the pods as they are written",
 }
 
+_PROXY: Final = "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service"
 REFUSED_KINDS: Final[Mapping[str, str]] = {
     "StatefulSet": "it replaces pods one by one, in order; only Deployments are modelled",
     "DaemonSet": "it replaces the pod of each node; only Deployments are modelled",
@@ -37,10 +39,10 @@ REFUSED_KINDS: Final[Mapping[str, str]] = {
     "Pod": "a pod without an owner is not replaced; write a Deployment",
     "HorizontalPodAutoscaler": "it changes replicas during the rollout; set spec.replicas and take it out",
     "VerticalPodAutoscaler": "it replaces pods by itself; take it out",
-    "Ingress": "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service",
-    "IngressClass": "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service",
-    "Gateway": "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service",
-    "HTTPRoute": "its controller is a proxy of its own; write it as an HAProxy Deployment with its Service",
+    "Ingress": _PROXY,
+    "IngressClass": _PROXY,
+    "Gateway": _PROXY,
+    "HTTPRoute": _PROXY,
     "VirtualService": "a mesh puts proxies into the pods",
     "DestinationRule": "a mesh puts proxies into the pods",
     "Rollout": "another controller than the Deployment's",
@@ -51,13 +53,13 @@ REFUSED_KINDS: Final[Mapping[str, str]] = {
 }
 
 IGNORED_METADATA: Final = frozenset({
-    "annotations", "labels", "creationTimestamp", "uid", "resourceVersion", "generation", "managedFields", "selfLink",
-    "ownerReferences", "finalizers", "generateName",
+    "annotations", "labels", "creationTimestamp", "uid", "resourceVersion", "generation", "managedFields",
+    "selfLink", "ownerReferences", "finalizers", "generateName",
 })  # fmt: skip
 
 IGNORED_SERVICE_FIELDS: Final = frozenset({
-    "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "allocateLoadBalancerNodePorts", "loadBalancerClass",
-    "healthCheckNodePort", "loadBalancerSourceRanges", "loadBalancerIP",
+    "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "allocateLoadBalancerNodePorts",
+    "loadBalancerClass", "healthCheckNodePort", "loadBalancerSourceRanges", "loadBalancerIP",
 })  # fmt: skip
 REFUSED_SERVICE_FIELDS: Final = {
     "externalIPs": "addresses outside the cluster",
@@ -133,16 +135,16 @@ class Objects:
         return True
 
     def _one_namespace(self) -> None:
-        found = {}
+        found: dict[str | None, Document] = {}
         for document in self.by_key.values():
             metadata = document.data.get("metadata")
             name = metadata.get("namespace") if isinstance(metadata, dict) else None
             found.setdefault(name, document)
         if len(found) > 1:
             names = ", ".join(str(name) if name else "none" for name in found)
+            last = list(found.values())[-1]
             raise UnsupportedInput(
-                f"{list(found.values())[-1].place}: metadata.namespace: objects in several namespaces ({names}); "
-                "one namespace is modelled"
+                f"{last.place}: metadata.namespace: not modelled: objects in several namespaces ({names})"
             )
 
 

@@ -71,7 +71,8 @@ def read_probe(
     if key != "readinessProbe" and numbers["success_threshold"] != 1:
         raise probe.error("successThreshold", f"got {numbers['success_threshold']}, must be 1 for a {key}")
     handler = probe.required(kind.value)
-    port, path, command, file = None, None, (), None
+    port, path, file = None, None, None
+    command: tuple[str, ...] = ()
     match kind:
         case ProbeKind.HTTP_GET:
             port, path = _http(handler, ports)

@@ -1,4 +1,4 @@
-"""Typed access to a YAML mapping that knows where it stands: every complaint is one line with file and field."""
+"""Typed access to a YAML mapping that knows where it stands: a complaint is one line with file and field."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -53,7 +53,8 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return self.data.get(key) is not None
 
-    def keys(self) -> list[str]:
+    def given(self) -> list[str]:
+        """The keys that have a value."""
         return [key for key in self.data if key in self]
 
     # ------------------------------------------------------------ complaints
@@ -82,7 +83,7 @@ class Fields:
     ) -> None:
         """Every key must have been read, or be in *ignored*; those in *refused* get its reason."""
         ignored = frozenset(ignored)
-        for key in self.keys():
+        for key in self.given():
             if refused and key in refused:
                 raise self.unsupported(key, f"not modelled: {refused[key]}")
         for key in self.data:

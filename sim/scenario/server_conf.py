@@ -1,4 +1,4 @@
-"""What a container finds on its mounts: nginx.conf and haproxy.cfg out of ConfigMaps, files that cannot be removed."""
+"""What a container finds on its mounts: nginx.conf and haproxy.cfg out of ConfigMaps, read-only paths."""
 
 import fnmatch
 import posixpath
@@ -16,6 +16,7 @@ from sim.scenario.reader import Fields
 ConfigMaps = Mapping[str, Mapping[str, str]]
 
 CONF_D: Final = "/etc/nginx/conf.d/*.conf"
+DEFAULT_SERVER_PATH: Final = "/etc/nginx/conf.d/default.conf"
 NGINX_PATHS: Final = ("/etc/nginx/nginx.conf", "/usr/local/nginx/conf/nginx.conf")
 HAPROXY_PATHS: Final = ("/etc/haproxy/haproxy.cfg", "/usr/local/etc/haproxy/haproxy.cfg")
 
@@ -49,19 +50,7 @@ OFFICIAL_NGINX_SERVER: Final = (
     "server { listen 80; location / { root /usr/share/nginx/html; index index.html; } }\n"
 )
 
-_INCLUDE: Final = re.compile(r"^([^#\n]*?)\binclude\s+([^\s;]+)\s*;", re.MULTILINE)
-_WITHOUT_EFFECT: Final = (
-    "mime.types",
-    "fastcgi_params",
-    "fastcgi.conf",
-    "uwsgi_params",
-    "scgi_params",
-    "*.types",
-)
-_WELL_KNOWN: Final = ("/etc/nginx/conf.d/*", "/etc/nginx/default.d/*", "/etc/nginx/sites-enabled/*",
-                      "/etc/nginx/modules-enabled/*", "/usr/share/nginx/modules/*")  # fmt: skip
 _VARIABLE: Final = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
-_MAX_INCLUDES: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +86,7 @@ def read_mounts(container: Fields, volumes: Mapping[str, Fields], config_maps: C
         path = posixpath.normpath(mount.text("mountPath"))
         sub_path = mount.text("subPath", None)
         volume = volumes[name]
-        kinds = [kind for kind in volume.keys() if kind != "name"]
+        kinds = [kind for kind in volume.given() if kind != "name"]
         if sub_path or mount.flag("readOnly", False) or READ_ONLY_VOLUMES.intersection(kinds):
             read_only.append(path)
         elif "emptyDir" in kinds or not kinds:
@@ -161,62 +150,42 @@ def _config_map_texts(source: Fields, config_maps: ConfigMaps) -> dict[str, tupl
 
 
 def nginx_conf(container: Fields, mounts: Mounts, file: str, *, official: bool) -> NginxConf:
-    """The configuration that nginx starts with; *file* is the manifest's, for messages."""
+    """The configuration that nginx starts with; *file* is the manifest's, for messages.
+
+    Raises
+    ------
+    InputError
+        The file that the command line names is not mounted, or cannot be used.
+    """
     words = [*container.texts("command"), *container.texts("args")]
-    path = _option(words, "-c") or next((path for path in NGINX_PATHS if path in mounts.files), None)
+    asked = _option(words, "-c")
+    path = asked or next((known for known in NGINX_PATHS if known in mounts.files), None)
     path = path or _by_name(mounts, "nginx.conf")
     if path is not None and path in mounts.files:
-        text, origin = mounts.files[path], mounts.origins[path]
-    elif path is not None and _option(words, "-c"):
-        raise InputError(
-            f"{container.place}: nginx reads {path}, which no ConfigMap of the manifests puts there"
-        )
+        text, where = mounts.files[path], f"{file}: {mounts.origins[path]}"
+    elif asked:
+        raise container.error("args", f"nginx reads {asked}, which no ConfigMap of the manifests puts there")
     else:
-        text, origin = OFFICIAL_NGINX_CONF, "nginx.conf of the official image"
-        if not any(fnmatch.fnmatch(mounted, CONF_D) for mounted in mounts.files):
-            text = text.replace(f"include {CONF_D};", OFFICIAL_NGINX_SERVER)
-            whose = (
-                "the official image's"
-                if official
-                else "the official image's nginx.conf is assumed for the image's own"
-            )
+        text, where = OFFICIAL_NGINX_CONF, f"{container.place}: nginx.conf of the official image"
+        if official and not any(fnmatch.fnmatch(mounted, CONF_D) for mounted in mounts.files):
             container.warn(
-                "image", f"no nginx.conf is mounted from a ConfigMap: {whose} (keepalive_timeout 65)"
+                "image", "no nginx.conf is mounted: the official image's is taken (keep-alive 65 s)"
             )
-    directives = _option(words, "-g")
-    if directives and (directives := re.sub(r"\bdaemon\s+\w+\s*;?", "", directives).strip(" ;")):
-        text = f"{directives};\n{text}"
-    folder = posixpath.dirname(path or NGINX_PATHS[0])
-    default_server = OFFICIAL_NGINX_SERVER if official else ""
-    return parse_nginx(
-        _with_includes(text, mounts, folder, origin, default_server), where=f"{file}: {origin}"
-    )
+        elif not official:
+            container.warn("image", "no nginx.conf is mounted: the official image's is taken for this one's")
+    if more := re.sub(r"\bdaemon\s+\w+\s*;?", "", _option(words, "-g") or "").strip(" ;"):
+        text = f"{more};\n{text}"
+    includes = dict(mounts.files)
+    if text.startswith(OFFICIAL_NGINX_CONF) or official:
+        _add_default_server(includes, mounts)
+    return parse_nginx(text, where=where, includes=includes)
 
 
-def _with_includes(text: str, mounts: Mounts, folder: str, origin: str, default_server: str) -> str:
-    """Put mounted files in the place of their `include`; files without effect on a request are dropped."""
-    for _ in range(_MAX_INCLUDES):
-        match = _INCLUDE.search(text)
-        if match is None:
-            return text
-        pattern = posixpath.join(folder, match[2].strip("\"'"))
-        found = sorted(path for path in mounts.files if fnmatch.fnmatch(path, pattern))
-        if not found and not _may_be_missing(pattern):
-            raise UnsupportedInput(
-                f"{origin}: include {match[2]}: no ConfigMap of the manifests puts a file there"
-            )
-        included = "\n".join(mounts.files[path] for path in found)
-        if not found and pattern == CONF_D:
-            included = default_server
-        text = text[: match.end(1)] + included + text[match.end() :]
-    raise InputError(f"{origin}: more than {_MAX_INCLUDES} includes, or a file that includes itself")
-
-
-def _may_be_missing(pattern: str) -> bool:
-    name = posixpath.basename(pattern)
-    return any(fnmatch.fnmatch(name, known) for known in _WITHOUT_EFFECT) or pattern.startswith(
-        tuple(known.rstrip("*") for known in _WELL_KNOWN)
-    )
+def _add_default_server(includes: dict[str, str], mounts: Mounts) -> None:
+    """The official image's conf.d/default.conf, unless a mount hides it."""
+    folder, name = posixpath.split(DEFAULT_SERVER_PATH)
+    if folder not in (*mounts.read_only, *mounts.empty) and DEFAULT_SERVER_PATH not in mounts.files:
+        includes[f"{folder}/{name}"] = OFFICIAL_NGINX_SERVER
 
 
 # ---------------------------------------------------------------- HAProxy
@@ -225,7 +194,7 @@ def _may_be_missing(pattern: str) -> bool:
 def haproxy_conf(
     container: Fields, mounts: Mounts, file: str, *, env: Mapping[str, str], unreadable: Mapping[str, str]
 ) -> HAProxyConf:
-    """The configuration that HAProxy starts with. *unreadable*: variables whose value is not in the manifests."""
+    """The configuration that HAProxy starts with; *unreadable* names where other variables come from."""
     words = [*container.texts("command"), *container.texts("args")]
     given = [words[index + 1] for index, word in enumerate(words[:-1]) if word == "-f"]
     given = given or [path for path in HAPROXY_PATHS if path in mounts.files][:1]
@@ -265,7 +234,7 @@ def _by_name(mounts: Mounts, key: str) -> str | None:
         for path, origin in mounts.origins.items()
         if origin.endswith(f": {key}") or path.endswith(f"/{key}")
     ]
-    return sorted(named)[0] if named else None
+    return min(named) if named else None
 
 
 # ---------------------------------------------------------------- environment
@@ -289,9 +258,8 @@ def service_variables(services: Sequence[Service]) -> dict[str, str]:
         variables[f"{prefix}_PORT"] = f"tcp://{service.name}:{first.port}"
         for port in service.ports:
             if port.name:
-                variables[f"{prefix}_SERVICE_PORT_{re.sub(r'[^A-Z0-9]', '_', port.name.upper())}"] = str(
-                    port.port
-                )
+                name = re.sub(r"[^A-Z0-9]", "_", port.name.upper())
+                variables[f"{prefix}_SERVICE_PORT_{name}"] = str(port.port)
             variables[f"{prefix}_PORT_{port.port}_TCP_ADDR"] = service.name
             variables[f"{prefix}_PORT_{port.port}_TCP_PORT"] = str(port.port)
     return variables
@@ -303,25 +271,27 @@ def container_variables(
     """(name to value, name to the source that cannot be read) of a container, *services*' own included."""
     values: dict[str, str] = dict(services)
     unreadable: dict[str, str] = {}
-    for source in container.entries("envFrom"):
-        prefix = source.text("prefix", "")
-        if (reference := source.mapping("configMapRef")) is not None and reference.text(
-            "name"
-        ) in config_maps:
-            data = config_maps[reference.text("name")]
-            values |= {f"{prefix}{key}": value for key, value in data.items()}
+    for group in container.entries("envFrom"):
+        prefix = group.text("prefix", "")
+        reference = group.mapping("configMapRef")
+        data = config_maps.get(reference.text("name"), {}) if reference is not None else {}
+        values |= {f"{prefix}{key}": value for key, value in data.items()}
     for entry in container.entries("env"):
         name = entry.text("name")
         source = entry.mapping("valueFrom")
         if source is None:
-            known = values
-            values[name] = re.sub(r"\$\(([^()]+)\)", lambda m: known.get(m[1], m[0]), entry.text("value", ""))
+            values[name] = _expanded(entry.text("value", ""), values)
             continue
-        reference = source.mapping("configMapKeyRef")
-        data = config_maps.get(reference.text("name"), {}) if reference is not None else {}
-        if reference is not None and reference.text("key") in data:
-            values[name] = data[reference.text("key")]
+        from_map = source.mapping("configMapKeyRef")
+        data = config_maps.get(from_map.text("name"), {}) if from_map is not None else {}
+        if from_map is not None and from_map.text("key") in data:
+            values[name] = data[from_map.text("key")]
         else:
             values.pop(name, None)
-            unreadable[name] = f"valueFrom.{next(iter(source.keys()), 'nothing')}"
+            unreadable[name] = f"valueFrom.{next(iter(source.given()), 'nothing')}"
     return values, unreadable
+
+
+def _expanded(text: str, values: Mapping[str, str]) -> str:
+    """`$(NAME)` of earlier variables, as Kubernetes expands it."""
+    return re.sub(r"\$\(([^()]+)\)", lambda match: values.get(match[1], match[0]), text)

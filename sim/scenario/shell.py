@@ -4,7 +4,6 @@ Only the part of the shell that hooks are written in: words and quotes, `;`, new
 commands of `COMMANDS`. Commands but `sleep` take no time.
 """
 
-import math
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
@@ -14,8 +13,12 @@ from typing import Final
 from sim.errors import UnsupportedInput
 
 COMMANDS: Final = (
-    "sleep", "rm", "nginx -s quit|stop", "kill -SIGNAL 1", "killall/pkill -SIGNAL SERVER", "echo", "true", "false", "exit",
+    "sleep", "rm", "nginx -s quit|stop", "kill -SIGNAL 1", "killall/pkill -SIGNAL SERVER", "echo", "true",
+    "false", "exit",
 )  # fmt: skip
+
+FOREVER_S: Final = 1e9
+"""`sleep infinity`: longer than any grace period."""
 
 _SHELLS: Final = frozenset({"sh", "bash", "ash", "dash"})
 _TOKEN: Final = re.compile(
@@ -175,7 +178,7 @@ def _unquoted(word: str) -> str:
 
 def _sleep_s(word: str) -> float:
     if word in ("infinity", "inf"):
-        return math.inf
+        return FOREVER_S
     match = _SLEEP.fullmatch(word)
     if match is None:
         raise UnsupportedInput(f"the time of `sleep {word}` cannot be read")

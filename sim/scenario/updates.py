@@ -1,13 +1,12 @@
 """`spec.update`: a new image, a restart, or changed manifests, applied to the raw objects."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sim.errors import InputError
-from sim.scenario.documents import Document, read_documents
+from sim.scenario.documents import Document, documents_at
 from sim.scenario.durations import shown
 from sim.scenario.manifests import Objects
 from sim.scenario.model import UpdateAction
@@ -52,7 +51,7 @@ def _action(fields: Fields, folder: Path) -> Action:
         documents = tuple(
             document
             for name in fields.texts("manifests", least=1)
-            for document in _documents(name, folder, fields)
+            for document in documents_at(name, folder, fields, "manifests")
         )
         fields.finish(only="of this form")
         return Action(at_s=at_s, fields=fields, documents=documents)
@@ -64,13 +63,6 @@ def _action(fields: Fields, folder: Path) -> Action:
         raise fields.error("restart", "got false, expected true")
     fields.finish(only="of this form")
     return Action(at_s=at_s, fields=fields, deployment=deployment, container=container, image=image)
-
-
-def _documents(name: str, folder: Path, fields: Fields) -> Sequence[Document]:
-    path = folder / name
-    if not path.exists():
-        raise fields.error("manifests", f"got {shown(name)}, no such file (looked at {path})")
-    return [document for document in read_documents(path) if document.kind != "Scenario"]
 
 
 def resolve_action(action: Action, objects: Objects) -> UpdateAction:
