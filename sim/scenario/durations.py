@@ -1,6 +1,7 @@
 """Durations and rates as people write them in YAML: `300ms`, `5s`, `1m30s`, 1.5; `500/s`; distributions."""
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ _DISTRIBUTION: Final = (
 def shown(value: object) -> str:
     """*value* as it is quoted in a message: one line, short."""
     if isinstance(value, str):
-        text = value if value and value.isprintable() and len(value) <= _SHOWN else repr(value)
+        text = json.dumps(value, ensure_ascii=False)
     elif isinstance(value, bool):
         text = "true" if value else "false"
     elif value is None:

@@ -21,6 +21,7 @@ class ClientRules:
     numbers: frozenset[str] = frozenset()
     paced: bool = True
     """Think time, or an open loop: ab and wrk send as fast as answers come."""
+    connect_timeout_s: float = 5.0
     answer_timeout_s: float = 30.0
     elsewhere: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Switches that are fields of the load."""
@@ -32,6 +33,7 @@ CLIENTS: Final[Mapping[str, ClientRules]] = MappingProxyType(
             flags=frozenset("klrqdS"),
             numbers=frozenset("s"),
             paced=False,
+            connect_timeout_s=30.0,  # its -s counts for both
             elsewhere=MappingProxyType(
                 {"c": "connections", "n": "requests", "t": "duration", "m": "method", "i": "method"}
             ),
@@ -84,7 +86,9 @@ def read_load(spec: Fields, services: tuple[Service, ...], *, client_on_node: bo
         arrivals=_arrivals(load, client, rules),
         duration_s=duration_s,
         requests=requests,
-        connect_timeout_s=load.duration_s("connectTimeout", 5.0, least_s=0.001),
+        connect_timeout_s=load.duration_s(
+            "connectTimeout", float(options.get("s", rules.connect_timeout_s)), least_s=0.001
+        ),
         answer_timeout_s=load.duration_s(
             "answerTimeout", float(options.get("s", rules.answer_timeout_s)), least_s=0.001
         ),

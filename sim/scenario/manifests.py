@@ -24,6 +24,11 @@ IGNORED_KINDS: Final = frozenset({
 })  # fmt: skip
 """Cannot change what a rollout does to requests."""
 
+REPLAYED_KINDS: Final = frozenset(
+    {"ServiceAccount", "Secret", "PersistentVolumeClaim", "Role", "RoleBinding"}
+)
+"""Of those, what pods may need to start on a real cluster."""
+
 IGNORED_WITH_WARNING: Final[Mapping[str, str]] = {
     "PodDisruptionBudget": "limits evictions; a rolling update does not ask it",
     "NetworkPolicy": "taken to let the load, the proxies and the probes through",
@@ -146,6 +151,17 @@ class Objects:
             raise UnsupportedInput(
                 f"{last.place}: metadata.namespace: not modelled: objects in several namespaces ({names})"
             )
+
+
+def to_apply(documents: Iterable[Document]) -> tuple[dict[str, Any], ...]:
+    """What of *documents* a replay needs, without their namespace: it has one of its own."""
+    kept = []
+    for document in documents:
+        if document.kind in MODELLED_KINDS or document.kind in REPLAYED_KINDS:
+            metadata = document.data.get("metadata")
+            plain = {key: value for key, value in (metadata or {}).items() if key != "namespace"}
+            kept.append({**document.data, "metadata": plain})
+    return tuple(kept)
 
 
 def object_fields(document: Document, warnings: list[str]) -> Fields:

@@ -299,7 +299,7 @@ class Container:
     name: str
     image: str
     ports: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Named ports."""
+    """Declared ports by name; one without a name by its number."""
     readiness: Probe | None = None
     liveness: Probe | None = None
     startup: Probe | None = None

@@ -21,8 +21,11 @@ from sim.scenario.documents import Document, read_value
 from sim.scenario.durations import shown
 
 SPEC_FIELDS: Final = ("manifests", "update", "load", "images", "cluster", "timing", "hooks", "description")
-_KINDS: Final = {"deployment": "Deployment", "deploy": "Deployment", "service": "Service", "svc": "Service",
-                 "configmap": "ConfigMap", "cm": "ConfigMap"}  # fmt: skip
+_KINDS: Final = {
+    "deploy": "Deployment", "deployment": "Deployment", "deployments": "Deployment",
+    "svc": "Service", "service": "Service", "services": "Service",
+    "cm": "ConfigMap", "configmap": "ConfigMap", "configmaps": "ConfigMap",
+}  # fmt: skip
 _STEP: Final = re.compile(r"""\.?(?:"([^"]*)"|'([^']*)'|\[([^\[\]]*)\]|([^.\[\]"'=]+))""")
 _CONF: Final = re.compile(r"(haproxy|nginx)(?:\(([^()]*)\))?")
 
@@ -56,10 +59,7 @@ class Overrides:
         InputError
             A path that cannot be read, a value that is not YAML, a scenario field that does not exist.
         """
-        if isinstance(sets, Mapping):
-            pairs = list(sets.items())
-        else:
-            pairs = [_split(text) for text in sets]
+        pairs = list(sets.items()) if isinstance(sets, Mapping) else [_split(text) for text in sets]
         return cls(tuple(_override(path, value) for path, value in pairs))
 
     def for_scenario(self, document: Document) -> Document:

@@ -44,8 +44,7 @@ IGNORED_POD_FIELDS: Final = frozenset({
     "hostUsers", "overhead", "runtimeClassName", "resources",
 })  # fmt: skip
 REFUSED_POD_FIELDS: Final = {
-    "initContainers": "they delay the start; as native sidecars (restartPolicy: Always) they change the order of "
-    "the end",
+    "initContainers": "they delay the start; native sidecars (restartPolicy: Always) change the end too",
     "ephemeralContainers": "debugging containers",
     "hostNetwork": "pods in the node's network share its ports and answer after they are gone",
     "readinessGates": "conditions that another controller sets",
@@ -56,8 +55,8 @@ REFUSED_POD_FIELDS: Final = {
     "schedulingGates": "pods that wait for another controller",
 }
 IGNORED_CONTAINER_FIELDS: Final = frozenset({
-    "resources", "securityContext", "terminationMessagePath", "terminationMessagePolicy", "stdin", "stdinOnce",
-    "tty", "volumeDevices", "resizePolicy",
+    "resources", "securityContext", "terminationMessagePath", "terminationMessagePolicy", "stdin",
+    "stdinOnce", "tty", "volumeDevices", "resizePolicy",
 })  # fmt: skip
 REFUSED_CONTAINER_FIELDS: Final = {
     "restartPolicy": "restart rules of a single container",
@@ -186,8 +185,8 @@ def _ports(container: Fields) -> dict[str, int]:
         entry.finish(ignored={"hostIP"})
         if name is not None and name in ports:
             raise entry.error("name", f"got {name}, stands twice")
-        ports[name if name is not None else f"#{number}"] = number
-    return {name: number for name, number in ports.items() if not name.startswith("#")}
+        ports[str(number) if name is None else name] = number
+    return ports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,8 +318,8 @@ class _ContainerReader:
 def _body_for_limit_rate(container: Fields, nginx: NginxConf, image: Image) -> None:
     if image.body_bytes == 0 and any(location.limit_rate_bytes_per_s for location in nginx.locations):
         raise InputError(
-            f"{container.place.field('image')}: nginx.conf has limit_rate: say in the scenario how long the answer "
-            f'is: spec.images."{image.reference}".bodyBytes'
+            f"{container.place.field('image')}: nginx.conf has limit_rate: say how long the answer is: "
+            f'spec.images."{image.reference}".bodyBytes in the scenario'
         )
 
 

@@ -40,44 +40,41 @@ def _on_sigterm(behaviour: StopBehaviour) -> Mapping[str, StopBehaviour]:
     return MappingProxyType({"SIGTERM": behaviour, "SIGINT": behaviour})
 
 
+_SMALL: Final = Constant(value_s=0.05)
+_PYTHON: Final = Constant(value_s=0.5)
+_JVM: Final = Constant(value_s=3.0)
+
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
     {
         # net/http without signal.Notify: the runtime ends the process, as PID 1 too (Go os/signal, "Default
-        # behavior of signals in Go programs"; runtime/signal_unix.go dieFromSignal). No idle time-out by default.
-        "go-http": Preset(behaviours=_on_sigterm(KILLED), startup=Constant(value_s=0.05)),
+        # behavior of signals in Go programs"; runtime/signal_unix.go dieFromSignal). No idle time-out.
+        "go-http": Preset(behaviours=_on_sigterm(KILLED), startup=_SMALL),
         # Server.Shutdown on the signal and waited for: listeners, then idle connections, then active ones. A
         # connection without a request counts as idle after 5 s, answers say `Connection: close` (Go 1.26
         # net/http/server.go closeIdleConns, doKeepAlives).
         "go-http-shutdown": Preset(
-            behaviours=_on_sigterm(replace(DRAIN, unused=OnIdle.KEEP, unused_timeout_s=5.0)),
-            startup=Constant(value_s=0.05),
+            behaviours=_on_sigterm(replace(DRAIN, unused=OnIdle.KEEP, unused_timeout_s=5.0)), startup=_SMALL
         ),
         # Without a handler and as PID 1 the kernel drops the signal (pid_namespaces(7); docker-node
-        # docs/BestPractices.md "Handling Kernel Signals"). server.keepAliveTimeout is 5 s.
+        # docs/BestPractices.md, "Handling Kernel Signals"). server.keepAliveTimeout is 5 s.
         "node": Preset(behaviours=_on_sigterm(IGNORED), idle_timeout_s=5.0),
         # server.close() in a handler, Node 19 and later: idle connections are closed too (Node.js http,
-        # server.close: changes in v19.0.0).
+        # server.close, history of v19.0.0).
         "node-close": Preset(behaviours=_on_sigterm(DRAIN), idle_timeout_s=5.0),
-        # Sync workers know no keep-alive. SIGTERM: listeners are closed, workers finish their request, what is
-        # left after graceful_timeout 30 s is killed (gunicorn/arbiter.py stop; documentation "Signal Handling").
+        # Sync workers know no keep-alive. SIGTERM: listeners are closed, workers finish their request, what
+        # is left after graceful_timeout 30 s is killed (gunicorn/arbiter.py stop; "Signal Handling").
         "gunicorn": Preset(
-            behaviours=_on_sigterm(replace(DRAIN, drain_timeout_s=30.0)),
-            keep_alive=False,
-            startup=Constant(value_s=0.5),
+            behaviours=_on_sigterm(replace(DRAIN, drain_timeout_s=30.0)), keep_alive=False, startup=_PYTHON
         ),
-        # Listening sockets and idle connections are closed, running answers finished with `Connection: close`,
-        # without a limit (uvicorn/server.py shutdown, timeout_graceful_shutdown unset); timeout_keep_alive 5 s.
-        "uvicorn": Preset(behaviours=_on_sigterm(DRAIN), idle_timeout_s=5.0, startup=Constant(value_s=0.5)),
-        # 3.4 and later, Tomcat: graceful by default; no new requests, on idle connections neither (spring-boot
-        # issue 40108); running ones have timeout-per-shutdown-phase 30 s; keepAliveTimeout 60 s.
+        # Listening sockets and idle connections are closed, running answers end with `Connection: close`,
+        # without a limit (uvicorn/server.py shutdown, timeout_graceful_shutdown unset); keep-alive 5 s.
+        "uvicorn": Preset(behaviours=_on_sigterm(DRAIN), idle_timeout_s=5.0, startup=_PYTHON),
+        # 3.4 and later, Tomcat: graceful by default; no new requests, on idle connections neither
+        # (spring-boot issue 40108); timeout-per-shutdown-phase 30 s; Tomcat's keepAliveTimeout 60 s.
         "spring-boot": Preset(
-            behaviours=_on_sigterm(replace(DRAIN, drain_timeout_s=30.0)),
-            idle_timeout_s=60.0,
-            startup=Constant(value_s=3.0),
+            behaviours=_on_sigterm(replace(DRAIN, drain_timeout_s=30.0)), idle_timeout_s=60.0, startup=_JVM
         ),
         # Before 3.4, or server.shutdown=immediate: Tomcat is stopped with its requests.
-        "spring-boot-immediate": Preset(
-            behaviours=_on_sigterm(KILLED), idle_timeout_s=60.0, startup=Constant(value_s=3.0)
-        ),
+        "spring-boot-immediate": Preset(behaviours=_on_sigterm(KILLED), idle_timeout_s=60.0, startup=_JVM),
     }
 )

@@ -1,11 +1,11 @@
-"""Who reaches whom: that the load's Service and every proxy's servers lead to pods."""
+"""Who reaches whom: that the load's Service and every proxy's servers lead to pods that listen."""
 
 from collections.abc import Iterator, Mapping
 
 from sim.errors import InputError, UnsupportedInput
 from sim.scenario.durations import shown
 from sim.scenario.manifests import selects
-from sim.scenario.model import Container, Deployment, HAProxyServer, Scenario, Service
+from sim.scenario.model import Container, Deployment, HAProxyServer, Scenario, Service, ServicePort
 
 
 def check_routes(scenario: Scenario, where: str) -> None:
@@ -14,28 +14,64 @@ def check_routes(scenario: Scenario, where: str) -> None:
     Raises
     ------
     InputError
-        A Service that selects no pods; a proxy's server that is no Service, or a port that it does not have.
+        A Service that selects no pods or sends to a port where none of their servers listens; a proxy's
+        server that is no Service, or a port that it does not have.
     """
     services = {service.name: service for service in scenario.services}
-    needed = {scenario.load.service: scenario.load.port}
-    for deployment in (*scenario.deployments, *(update.to for update in scenario.updates)):
-        for container in deployment.template.containers:
-            for backend, server in _servers(container):
-                place = f"{where}: Deployment {deployment.name}: haproxy.cfg: {backend}: server {server.name}"
-                service = _service_of(server, services, place)
-                needed[service.name] = server.port
-    for name in needed:
-        if not any(selects(services[name].selector, found.template.labels) for found in scenario.deployments):
+    deployments = (*scenario.deployments, *(update.to for update in scenario.updates))
+    needed = {(scenario.load.service, scenario.load.port)}
+    for deployment in deployments:
+        for backend, server in _servers(deployment):
+            place = f"{where}: Deployment {deployment.name}: haproxy.cfg: {backend}: server {server.name}"
+            needed.add((_service_of(server, services, place).name, server.port))
+    for name, port in sorted(needed):
+        service = services[name]
+        behind = [found for found in deployments if selects(service.selector, found.template.labels)]
+        if not behind:
             raise InputError(
-                f"{where}: Service {name}: spec.selector: got {shown(dict(services[name].selector))}, "
+                f"{where}: Service {name}: spec.selector: got {shown(dict(service.selector))}, "
                 f"which matches the pods of no Deployment ({_labels(scenario.deployments)})"
             )
+        for deployment in behind:
+            target = next((entry for entry in service.ports if entry.port == port), None)
+            _check_listening(deployment, port if target is None else target, f"{where}: Service {name}")
 
 
-def _servers(container: Container) -> Iterator[tuple[str, HAProxyServer]]:
-    for backend in container.haproxy.backends if container.haproxy is not None else ():
-        for server in backend.servers:
-            yield backend.name, server
+def serves(container: Container, port: int | str) -> bool | None:
+    """Whether *container* listens on *port* (a number or the name of one); None: only its image knows."""
+    if isinstance(port, str):
+        return port in container.ports
+    if container.nginx is not None:
+        return port in {listen.port for listen in container.nginx.listens}
+    if container.haproxy is not None:
+        return any(port in frontend.binds for frontend in container.haproxy.frontends)
+    return None
+
+
+def _check_listening(deployment: Deployment, target: ServicePort | int, place: str) -> None:
+    port = target if isinstance(target, int) else target.target_port
+    containers = deployment.template.containers
+    if any(serves(container, port) in (True, None) for container in containers):
+        return
+    there = "; ".join(f"{container.name}: {_ports_of(container)}" for container in containers)
+    raise InputError(
+        f"{place}: targetPort: got {port}, but no container of Deployment {deployment.name} listens there "
+        f"({there})"
+    )
+
+
+def _ports_of(container: Container) -> str:
+    numbers = {listen.port for listen in container.nginx.listens} if container.nginx is not None else set()
+    if container.haproxy is not None:
+        numbers = {number for frontend in container.haproxy.frontends for number in frontend.binds}
+    return ", ".join(dict.fromkeys([*map(str, sorted(numbers)), *container.ports])) or "none"
+
+
+def _servers(deployment: Deployment) -> Iterator[tuple[str, HAProxyServer]]:
+    for container in deployment.template.containers:
+        for backend in container.haproxy.backends if container.haproxy is not None else ():
+            for server in backend.servers:
+                yield backend.name, server
 
 
 def _service_of(server: HAProxyServer, services: Mapping[str, Service], place: str) -> Service:
@@ -46,17 +82,20 @@ def _service_of(server: HAProxyServer, services: Mapping[str, Service], place: s
             f"{place}: got host {shown(server.host)}, expected a Service of the manifests ({known})"
         )
     service = services[name]
-    ports = [port.port for port in service.ports]
-    if server.template_count is None and not service.headless and server.port not in ports:
-        raise InputError(
-            f"{place}: got port {server.port}, expected a port of Service {name} "
-            f"({', '.join(map(str, ports))})"
-        )
     if service.headless and server.template_count is None:
         raise UnsupportedInput(
-            f"{place}: not modelled: Service {name} is headless and the name is resolved once, at the start; "
+            f"{place}: not modelled: Service {name} is headless, and one line follows one address of it; "
             "use server-template with resolvers"
         )
+    if server.template_count is not None and not service.headless:
+        raise UnsupportedInput(
+            f"{place}: not modelled: server-template over Service {name}, which has one address; "
+            "make it headless (clusterIP: None)"
+        )
+    ports = [port.port for port in service.ports]
+    if not service.headless and server.port not in ports:
+        known = ", ".join(map(str, ports))
+        raise InputError(f"{place}: got port {server.port}, expected a port of Service {name} ({known})")
     return service
 
 

@@ -11,7 +11,7 @@ from sim.scenario.documents import STDIN, Document, documents_at, read_documents
 from sim.scenario.durations import shown
 from sim.scenario.images import read_images
 from sim.scenario.load_client import read_load
-from sim.scenario.manifests import Objects, read_config_map, read_service
+from sim.scenario.manifests import Objects, read_config_map, read_service, to_apply
 from sim.scenario.model import Cluster, Deployment, Image, Scenario, Service, Update, UpdateAction
 from sim.scenario.overrides import Overrides
 from sim.scenario.pods import Surroundings
@@ -159,7 +159,7 @@ def _scenario(document: Document, beside: list[Document], overrides: Overrides) 
         cluster=cluster,
         timing=timing,
         warnings=tuple(warnings),
-        objects=tuple(found.data for found in objects.by_key.values()),
+        objects=to_apply(manifests),
         actions=done,
     )
     check_routes(scenario, str(document.place))

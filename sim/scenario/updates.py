@@ -3,12 +3,12 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sim.errors import InputError
 from sim.scenario.documents import Document, documents_at
 from sim.scenario.durations import shown
-from sim.scenario.manifests import Objects
+from sim.scenario.manifests import Objects, to_apply
 from sim.scenario.model import UpdateAction
 from sim.scenario.reader import Fields
 
@@ -125,5 +125,4 @@ def _apply(action: Action, objects: Objects) -> UpdateAction:
                 "manifests",
                 f"ConfigMap {document.name} changes: running pods keep what they read at their start",
             )
-    objects_: tuple[dict[str, Any], ...] = tuple(document.data for document in changed)
-    return UpdateAction(at_s=action.at_s, objects=objects_)
+    return UpdateAction(at_s=action.at_s, objects=to_apply(action.documents))
