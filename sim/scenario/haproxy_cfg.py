@@ -29,12 +29,15 @@ _GLOBAL_IGNORED: Final = frozenset(  # logs, users, files, limits of memory and 
     busy-polling ca-base chroot cpu-map crt-base daemon default-path description
     expose-experimental-directives fd-hard-limit gid group h1-case-adjust insecure-fork-wanted
     insecure-setuid-wanted localpeer log log-send-hostname log-tag master-worker max-spread-checks
-    maxcompcpuusage maxcomprate maxpipes maxsslconn maxsslrate maxzlibmem mworker-max-reloads nbthread node
+    maxcompcpuusage maxcomprate maxpipes maxsslconn maxsslrate maxzlibmem mworker-max-reloads node
     noepoll noevports nogetaddrinfo nokqueue no-memory-trimming nopoll nosplice numa-cpu-mapping pidfile
     pp2-never-send-local profiling.tasks quiet server-state-base server-state-file set-dumpable
     ssl-default-bind-ciphers ssl-default-bind-ciphersuites ssl-default-bind-curves ssl-default-bind-options
     ssl-default-server-ciphers ssl-default-server-ciphersuites ssl-default-server-options ssl-dh-param-file
-    ssl-engine ssl-mode-async ssl-server-verify stats strict-limits uid ulimit-n unix-bind user zero-warning
+    ssl-engine ssl-mode-async ssl-server-verify stats strict-limits tune.bufsize
+    tune.disable-fast-forward tune.disable-zero-copy-forwarding tune.fd.edge-triggered tune.idletimer
+    tune.maxpollevents tune.maxrewrite tune.pattern.cache-size tune.pipesize tune.recv_enough
+    tune.runqueue-depth uid ulimit-n unix-bind user zero-warning
     """.split()  # noqa: SIM905 - a list of words reads as one
 )
 _GLOBAL_REFUSED: Final = frozenset(
@@ -44,6 +47,11 @@ _GLOBAL_REFUSED: Final = frozenset(
     """.split()  # noqa: SIM905
 )
 _TUNE_REFUSED: Final = frozenset({"tune.fail-alloc", "tune.idle-pool.shared", "tune.maxaccept"})
+_IGNORED_GROUPS: Final = (  # buffers, protocols that are not modelled, scripts that are refused
+    "httpclient.", "tune.buffers.", "tune.comp.", "tune.h2.", "tune.http.", "tune.lua.", "tune.peers.",
+    "tune.pool-", "tune.quic.", "tune.rcvbuf.", "tune.sched.", "tune.sndbuf.", "tune.ssl.", "tune.vars.",
+    "tune.zlib.",
+)  # fmt: skip
 
 _STRENGTH: Final = (HttpMode.KEEP_ALIVE, HttpMode.SERVER_CLOSE, HttpMode.CLOSE)
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -129,7 +137,11 @@ def _read_global(read: dict[str, Any], env: dict[str, str], line: Line) -> None:
             or name.startswith(("51d", "deviceatlas", "wurfl"))
         ):
             line.refuse("could change the answer and is not modelled")
-        case _ if name not in _GLOBAL_IGNORED and not name.startswith(("tune.", "httpclient.")):
+        case "log" if len(line.args) < 2 and not line.negated:
+            line.reject("needs an address and a facility")
+        case "nbthread":
+            number(line, only_arg(line, "a whole number"), at_least=1)
+        case _ if name not in _GLOBAL_IGNORED and not name.startswith(_IGNORED_GROUPS):
             line.reject("unknown keyword in the global section")
 
 
@@ -137,7 +149,14 @@ def _read_resolvers(  # noqa: RET503 - `reject` does not return
     resolvers: HAProxyResolvers, line: Line
 ) -> HAProxyResolvers:
     match line.words:
-        case ("nameserver", _, _) | ("parse-resolv-conf",) | ("accepted_payload_size", _):
+        case ("nameserver", _, address):
+            if not re.search(r":\d+$", address):
+                line.wrong(address, "an address with a port, such as 10.96.0.10:53")
+            return resolvers
+        case ("accepted_payload_size", text):
+            number(line, text, at_least=12, at_most=65535)
+            return resolvers
+        case ("parse-resolv-conf",):
             return resolvers
         case ("resolve_retries", text):
             return replace(resolvers, resolve_retries=number(line, text, at_least=1))
@@ -250,12 +269,15 @@ def _check_proxy(proxy: Proxy, reader: _Reader) -> None:
 
 
 def _backend(proxy: Proxy, reader: _Reader) -> HAProxyBackend:
-    check = replace(proxy.check, timeout_check_s=proxy.timeouts_s.get("check"))
+    check = proxy.health_check()
     servers: list[HAProxyServer] = []
+    taken: set[str] = set()
     for line, defaults in proxy.server_lines:
         server = read_server(line, defaults, check)
-        if any(other.name == server.name for other in servers):
-            line.reject(f"another server is named {server.name!r}")
+        for name in _server_names(server):
+            if name in taken:
+                line.reject(f"another server is named {name!r}")
+            taken.add(name)
         if server.resolvers is not None and server.resolvers not in {r.name for r in reader.resolvers}:
             line.reject(f"no resolvers section named {server.resolvers!r}")
         servers.append(server)
@@ -274,12 +296,21 @@ def _backend(proxy: Proxy, reader: _Reader) -> HAProxyBackend:
     )
 
 
+def _server_names(server: HAProxyServer) -> list[str]:
+    """A template's servers are numbered."""
+    if server.template_count is None:
+        return [server.name]
+    return [f"{server.name}{index}" for index in range(1, server.template_count + 1)]
+
+
 def _frontend(proxy: Proxy, backends: Mapping[str, HAProxyBackend]) -> HAProxyFrontend:
     backend = proxy.name if proxy.kind == "listen" else ""
     if proxy.default_backend is not None:
         line, backend = proxy.default_backend
         if backend not in backends:
             line.reject(f"no backend named {backend!r}")
+        if proxy.kind == "listen" and backend == proxy.name:
+            line.reject(f"{backend} leads to itself")
     return HAProxyFrontend(
         name=proxy.name,
         binds=tuple(proxy.binds),

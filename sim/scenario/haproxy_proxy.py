@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -73,6 +73,22 @@ _HARMLESS_HTTP_RULES: Final = frozenset(
     """.split()  # noqa: SIM905
 )
 _HEADERS_THAT_MATTER: Final = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
+_NOT_IN: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "defaults": frozenset(
+            {"bind", "capture", "declare", "description", "id", "server", "server-template"}
+        ),
+        "frontend": frozenset({"default-server", "retry-on", "server", "server-template"}),
+    }
+)
+_NOT_IN_ANONYMOUS_DEFAULTS: Final = frozenset({"acl", "http-after-response", "http-request", "http-response"})
+_OPTIONS_WITH_VALUES: Final = frozenset({"forwardfor", "httpchk", "httplog", "originalto", "redispatch"})
+_STATS: Final = frozenset(
+    """
+    admin auth enable hide-version http-request realm refresh scope show-desc show-legends show-modules
+    show-node uri
+    """.split()  # noqa: SIM905
+)
 _BIND_IGNORED: Final = MappingProxyType(
     {
         **dict.fromkeys(("tfo", "transparent", "v4v6", "v6only"), 0),
@@ -108,11 +124,28 @@ class Proxy:
     idle_close_on_response: bool = False
     monitor_uri: str | None = None
     default_backend: tuple[Line, str] | None = None
-    check: HAProxyCheck = field(default_factory=HAProxyCheck)
+    httpchk: tuple[str, str] | None = None
+    """Method and path of `option httpchk`; None: checks only connect."""
+    check_request: dict[str, str] = field(default_factory=dict)
+    """What `http-check send` puts in their place."""
+    check_expect: tuple[tuple[int, int], ...] = ((200, 399),)
     default_server: ServerParams = field(default_factory=ServerParams)
     binds: list[int] = field(default_factory=list)
     n_binds: int = 0
     server_lines: list[tuple[Line, ServerParams]] = field(default_factory=list)
+
+    def health_check(self) -> HAProxyCheck:
+        """What the section says of checks; `http-check` lines act only beside `option httpchk`."""
+        timeout_s = self.timeouts_s.get("check")
+        if self.httpchk is None:
+            return HAProxyCheck(timeout_check_s=timeout_s)
+        method, path = self.httpchk
+        return HAProxyCheck(
+            timeout_check_s=timeout_s,
+            http_method=self.check_request.get("meth", method),
+            http_path=self.check_request.get("uri", path),
+            http_expect=self.check_expect,
+        )
 
     @property
     def accepts(self) -> bool:
@@ -173,8 +206,8 @@ def _read_http_reuse(proxy: Proxy, line: Line) -> None:
 
 
 def _read_bind(proxy: Proxy, line: Line) -> None:
-    if proxy.kind in ("defaults", "backend"):
-        line.reject(f"not allowed in a {proxy.kind} section")
+    if proxy.kind == "backend":
+        return  # HAProxy warns and goes on
     if not line.args:
         line.reject("needs an address and a port")
     for address in line.args[0].split(","):
@@ -205,8 +238,6 @@ def _bind_ports(line: Line, address: str) -> range:
 
 
 def _read_server_line(proxy: Proxy, line: Line) -> None:
-    if proxy.kind == "defaults":
-        line.reject("not allowed in a defaults section")
     proxy.server_lines.append((line, proxy.default_server))
 
 
@@ -246,7 +277,7 @@ def _read_http_check(proxy: Proxy, line: Line) -> None:
         case ("send", *words):
             _read_check_request(proxy, line, words)
         case ("expect", "status", ranges):
-            proxy.check = replace(proxy.check, http_expect=_status_ranges(line, ranges))
+            proxy.check_expect = _status_ranges(line, ranges)
         case _:
             line.refuse("only send, connect, expect status and send-state are modelled")
 
@@ -258,10 +289,8 @@ def _read_check_request(proxy: Proxy, line: Line, words: list[str]) -> None:
         if value is None:
             line.reject(f"{word} needs a value")
         match word:
-            case "meth":
-                proxy.check = replace(proxy.check, http_method=value)
-            case "uri":
-                proxy.check = replace(proxy.check, http_path=value)
+            case "meth" | "uri":
+                proxy.check_request[word] = value
             case "hdr":
                 if next(rest, None) is None:
                     line.reject("hdr needs a name and a value")
@@ -312,6 +341,8 @@ def _read_option(proxy: Proxy, line: Line) -> None:
     off = line.negated or line.reset
     if off and name in _NOT_NEGATABLE:
         line.reject(f"{name} cannot be negated")
+    if values and name not in _OPTIONS_WITH_VALUES:
+        line.reject(f"{name} takes no value, got {' '.join(values)!r}")
     if name in _HTTP_MODES:
         if not off:
             proxy.http_mode = _HTTP_MODES[name]
@@ -324,7 +355,7 @@ def _read_option(proxy: Proxy, line: Line) -> None:
     elif name == "httpchk":
         _read_httpchk(proxy, line, values)
     elif name == "tcp-check":
-        proxy.check = replace(proxy.check, http_path=None)
+        proxy.httpchk = None
     elif name in _OPTIONS_REFUSED:
         if not off:
             line.refuse(f"{name} is not modelled")
@@ -342,11 +373,15 @@ def _read_httpchk(proxy: Proxy, line: Line, values: list[str]) -> None:
             pass
         case _:
             line.wrong(" ".join(values), "[method] path [version]")
-    proxy.check = replace(proxy.check, http_method=method, http_path=path)
+    proxy.httpchk = (method, path)
 
 
 def read_proxy_line(proxy: Proxy, line: Line, warnings: list[str]) -> None:
+    """Take one line of a section into *proxy*."""
     name = line.name
+    anonymous = proxy.kind == "defaults" and not proxy.name
+    if name in _NOT_IN.get(proxy.kind, ()) or (anonymous and name in _NOT_IN_ANONYMOUS_DEFAULTS):
+        line.reject(f"not allowed in {'an anonymous' if anonymous else 'a'} {proxy.kind} section")
     if name in _KEYWORDS:
         _KEYWORDS[name](proxy, line)
     elif name == "option":
@@ -357,3 +392,7 @@ def read_proxy_line(proxy: Proxy, line: Line, warnings: list[str]) -> None:
         line.refuse("could change the answer and is not modelled")
     elif name not in _IGNORED:
         line.reject(f"unknown keyword in a {proxy.kind} section")
+    elif name == "stats" and (not line.args or line.args[0] not in _STATS):
+        line.wrong(" ".join(line.args), ", ".join(sorted(_STATS)))
+    elif name == "id":
+        number(line, only_arg(line, "a whole number"), at_least=1)

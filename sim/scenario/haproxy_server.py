@@ -14,13 +14,11 @@ _IGNORED: Final[Mapping[str, int]] = MappingProxyType(  # word -> number of valu
         **dict.fromkeys(
             ("enabled", "non-stick", "stick", "no-agent-check", "no-check-ssl", "no-send-proxy", "no-ssl"), 0
         ),
-        **dict.fromkeys(("no-send-proxy-v2", "no-send-proxy-v2-ssl", "no-tfo", "no-verifyhost"), 0),
+        **dict.fromkeys(("no-send-proxy-v2", "no-send-proxy-v2-ssl", "no-tfo"), 0),
         **dict.fromkeys(
             ("agent-addr", "agent-inter", "agent-port", "agent-send", "cookie", "error-limit"), 1
         ),
-        **dict.fromkeys(
-            ("id", "init-addr", "log-proto", "pool-low-conn", "resolve-net", "resolve-prefer"), 1
-        ),
+        **dict.fromkeys(("log-proto", "pool-low-conn", "resolve-net"), 1),
         **dict.fromkeys(("verify", "sni", "alpn", "npn"), 1),  # without `ssl` they do nothing
     }
 )
@@ -33,6 +31,9 @@ _REFUSED: Final = frozenset(
     verifyhost ws
     """.split()  # noqa: SIM905 - a list of words reads as one
 )
+
+
+_RESOLVE_OPTIONS: Final = ("allow-dup-ip", "ignore-weight", "prevent-dup-ip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,15 @@ def _value(line: Line, word: str, rest: Iterator[str]) -> str:
     return value
 
 
+def _words_of(line: Line, text: str, *allowed: str) -> list[str]:
+    """The words of a list with commas."""
+    words = text.split(",")
+    for word in words:
+        if word not in allowed:
+            line.wrong(word, ", ".join(allowed))
+    return words
+
+
 def _read_valued(  # noqa: RET503 - `reject` does not return
     line: Line, word: str, rest: Iterator[str]
 ) -> dict[str, Any]:
@@ -119,9 +129,18 @@ def _read_valued(  # noqa: RET503 - `reject` does not return
                 line.wrong(action, "shutdown-sessions")
             return {"shutdown_sessions_on_down": True}
         case "resolve-opts":
-            options = _value(line, word, rest).split(",")
-            if "allow-dup-ip" in options:
+            if "allow-dup-ip" in _words_of(line, _value(line, word, rest), *_RESOLVE_OPTIONS):
                 line.refuse("resolve-opts allow-dup-ip is not modelled")
+            return {}
+        case "resolve-prefer":
+            _words_of(line, _value(line, word, rest), "ipv4", "ipv6")
+            return {}
+        case "init-addr":
+            methods = _value(line, word, rest)
+            _words_of(line, re.sub(r"\d+(\.\d+){3}", "none", methods), "last", "libc", "none")
+            return {}
+        case "id":
+            number(line, _value(line, word, rest), at_least=1)
             return {}
         case "resolvers":
             return {"resolvers": _value(line, word, rest)}
@@ -187,4 +206,6 @@ def _address(line: Line, text: str) -> tuple[str, int]:
         line.refuse(f"{text}: an address without a port of its own is not modelled")
     if not host:
         line.refuse(f"{text}: an address without a host is not modelled")
-    return host.strip("[]"), number(line, port, at_least=1, at_most=65535)
+    if not number(line, port, at_most=65535):
+        line.refuse(f"{text}: port 0 is not modelled")
+    return host.strip("[]"), int(port)

@@ -179,6 +179,7 @@ def time_s(line: Line, text: str, *, unit: str = "ms") -> float:
 
 
 def number(line: Line, text: str, *, at_least: int = 0, at_most: int | None = None) -> int:
+    """A whole number. In some places HAProxy reads `x` as 0 and `3x` as 3; here both are errors."""
     allowed = f"a whole number of at least {at_least}" + (
         "" if at_most is None else f" and at most {at_most}"
     )

@@ -176,7 +176,7 @@ def test_first_return_counts():
     ],
 )
 def test_file_behind_a_path(location, path, file):
-    """root goes before the whole path, alias before what follows the location; an answer without a file has none."""
+    """root goes before the whole path, alias before what follows the location."""
     conf = read(f"server {{ {location} }}")
     assert file_of(location_of(conf, path), path) == file
 
