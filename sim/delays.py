@@ -7,6 +7,9 @@ from numpy.random import Generator
 from sim.scenario.distributions import Distribution
 from sim.scenario.timing import Timing
 
+WITHOUT_CPU = frozenset({"volume_wait", "terminal_to_removed", "round_trip"})
+"""Latencies that are waits by the clock: a busy machine does not stretch them."""
+
 
 class Delays:
     """Draws of named latencies for one actor.
@@ -22,7 +25,8 @@ class Delays:
     def __call__(self, name: str) -> float:
         """A fresh draw of the profile's latency *name*. [s]"""
         latency: Distribution = getattr(self.timing, name)
-        return latency.draw_s(self.rng) * self._pressure()
+        stretch = 1.0 if name in WITHOUT_CPU else self._pressure()
+        return latency.draw_s(self.rng) * stretch
 
     def chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)

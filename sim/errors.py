@@ -12,5 +12,5 @@ class UnsupportedInput(InputError):
     """Valid input that the model does not cover and that could change the answer."""
 
 
-class ModelBug(Exception):  # noqa: N818 - it is a bug report, not an error to handle
+class ModelBug(Exception):
     """The model broke one of its own rules. Please report it with the scenario and the seed."""

@@ -23,7 +23,9 @@ class Seen(Enum):
 class Cause(Enum):
     """What hit the request. Each has its own advice; none is "other"."""
 
-    STARTING_POD_REFUSED = "starting_pod_refused"  # an endpoint before its server listens (no readiness probe)
+    STARTING_POD_REFUSED = (
+        "starting_pod_refused"  # an endpoint before its server listens (no readiness probe)
+    )
     STALE_ENDPOINT_REFUSED = "stale_endpoint_refused"  # rules still point to a pod that no longer listens
     STALE_ENDPOINT_SILENT = "stale_endpoint_silent"  # rules still point to an address that has vanished
     NO_ENDPOINT = "no_endpoint"  # the Service has no endpoint at all
@@ -33,7 +35,9 @@ class Cause(Enum):
     KILL_IN_FLIGHT = "kill_in_flight"  # SIGKILL at the end of the grace period
     DRAIN_TIMEOUT = "drain_timeout"  # the server's own limit on draining cut the answer
     VANISHED_IN_FLIGHT = "vanished_in_flight"  # the address went silent under an open connection
-    PROXY_CONNECT_WAIT = "proxy_connect_wait"  # the client gave up while the proxy waited for a vanished address
+    PROXY_CONNECT_WAIT = (
+        "proxy_connect_wait"  # the client gave up while the proxy waited for a vanished address
+    )
     PROXY_RETRIES_EXHAUSTED = "proxy_retries_exhausted"  # every connect attempt of the proxy failed
     PROXY_NO_SERVER = "proxy_no_server"  # the proxy's checks hold every server down
     PROXY_BACKEND_BROKEN = "proxy_backend_broken"  # the proxy's connection to the pod broke before the header
@@ -41,7 +45,9 @@ class Cause(Enum):
     PROXY_SERVER_TIMEOUT = "proxy_server_timeout"  # `timeout server` ran out
     PROXY_QUEUE_TIMEOUT = "proxy_queue_timeout"  # `timeout queue` ran out
     SLOW_ANSWER = "slow_answer"  # steady state: the answer takes longer than the client waits
-    IDLE_TIMEOUT_RACE = "idle_timeout_race"  # steady state: the server's idle time-out beats the client's pause
+    IDLE_TIMEOUT_RACE = (
+        "idle_timeout_race"  # steady state: the server's idle time-out beats the client's pause
+    )
     LIVENESS_RESTART = "liveness_restart"  # a container restarted by its liveness or startup probe
 
 
@@ -71,4 +77,4 @@ class Failure:
         """Column name of the class, as the observations use it: `eof_reused`, `rst_first`, `refused`, …"""
         if self.seen in (Seen.RESET, Seen.EOF, Seen.TRUNCATED):
             return f"{self.seen.value}_{'reused' if self.reused else 'first'}"
-        return self.seen.value
+        return str(self.seen.value)

@@ -53,9 +53,7 @@ class Proxy:
 def targets(world: World, node: int, service: str, port: int) -> tuple[Server, ...]:
     """The servers that *node*'s rules name for a Service's port."""
     table: RuleTable = world.rules(node, service)
-    target_port = next(
-        (p.target_port for p in world.services[service].ports if p.port == port), port
-    )
+    target_port = next((p.target_port for p in world.services[service].ports if p.port == port), port)
     return tuple(pod.server_at(target_port) for pod in table.pods)
 
 
@@ -67,10 +65,12 @@ def service_named(world_services: dict[str, object], host: str, where: str) -> s
     UnsupportedInput
         An address or a name outside the cluster: the model has no such server.
     """
-    name = host.split(".")[0]
+    name = host.split(".", maxsplit=1)[0]
     if name in world_services:
         return name
-    raise UnsupportedInput(f"{where}: server {host!r}: not a Service of the manifests; only those can be modelled")
+    raise UnsupportedInput(
+        f"{where}: server {host!r}: not a Service of the manifests; only those can be modelled"
+    )
 
 
 def open_proxy(world: World, server: Server) -> Proxy:
@@ -85,8 +85,15 @@ def open_proxy(world: World, server: Server) -> Proxy:
         if line.template_count is None:
             servers.append(BackendServer(line=line, service=service))
         else:
-            servers += [BackendServer(line=line, service=service, is_slot=True) for _ in range(line.template_count)]
+            servers += [
+                BackendServer(line=line, service=service, is_slot=True) for _ in range(line.template_count)
+            ]
     major, minor = (server.image.version or "2.6").split(".")[:2]
     return Proxy(
-        server=server, conf=conf, frontend=frontend, backend=backend, servers=servers, version=(int(major), int(minor))
+        server=server,
+        conf=conf,
+        frontend=frontend,
+        backend=backend,
+        servers=servers,
+        version=(int(major), int(minor)),
     )

@@ -7,7 +7,16 @@ HAProxy: 2.6 management manual, "Stopping and restarting HAProxy", tried on 2.6.
 from dataclasses import replace
 from typing import Final
 
-from sim.scenario.model import Container, ExitWhen, Image, OnBusy, OnIdle, OnListener, ServerKind, StopBehaviour
+from sim.scenario.model import (
+    Container,
+    ExitWhen,
+    Image,
+    OnBusy,
+    OnIdle,
+    OnListener,
+    ServerKind,
+    StopBehaviour,
+)
 
 FAST_STOP: Final = StopBehaviour(
     listener=OnListener.CLOSE, idle=OnIdle.CLOSE, busy=OnBusy.CUT, unused=OnIdle.CLOSE, exit=ExitWhen.AT_ONCE

@@ -11,7 +11,16 @@ from typing import Any, Final, Protocol
 
 import simpy
 
-from sim.scenario.model import Container, Image, OnListener, PodTemplate, Probe, ProbeKind, Service, StopBehaviour
+from sim.scenario.model import (
+    Container,
+    Image,
+    OnListener,
+    PodTemplate,
+    Probe,
+    ProbeKind,
+    Service,
+    StopBehaviour,
+)
 
 Process = Generator[simpy.Event, Any, None]
 """A SimPy process."""
@@ -155,7 +164,11 @@ class Pod:
         """
         for server in self.servers.values():
             ports = server.container.ports
-            if target_port in ports or target_port in ports.values() or target_port in _listens(server.container):
+            if (
+                target_port in ports
+                or target_port in ports.values()
+                or target_port in _listens(server.container)
+            ):
                 return server
         return next(iter(self.servers.values()))
 
@@ -221,7 +234,11 @@ class World:
         if self._rules.get((node, service)) == table:
             return
         self._rules[node, service] = table
-        self.log(f"kube-proxy/{node}", "rules", f"{service}: {' '.join(pod.name for pod in table.pods) or 'reject'}")
+        self.log(
+            f"kube-proxy/{node}",
+            "rules",
+            f"{service}: {' '.join(pod.name for pod in table.pods) or 'reject'}",
+        )
         for observer in self._observers:
             observer.rules_changed(node, service)
 

@@ -48,7 +48,9 @@ class ControlPlane:
         self._specs = {d.name: d for d in scenario.deployments}
         self.api = Api(env)
         self.kubelets = [Kubelet(env, world, self.api, self._delays(f"kubelet/{n}"), n) for n in self._nodes]
-        self._proxies = [KubeProxy(env, world, self.api, self._delays(f"kube-proxy/{n}"), n) for n in self._nodes]
+        self._proxies = [
+            KubeProxy(env, world, self.api, self._delays(f"kube-proxy/{n}"), n) for n in self._nodes
+        ]
         self._scheduler = Scheduler(env, self.api, self._delays("scheduler"), self._nodes)
         self._dns = Dns(env, world, self.api, self._delays("dns"))
         self._rs_bucket = TokenBucket(env)
@@ -113,7 +115,12 @@ class ControlPlane:
         bucket = TokenBucket(self._env)
         for service in self._world.services.values():
             controller = EndpointSliceController(
-                self._env, self._world, self.api, self._delays(f"endpointslice/{service.name}"), bucket, service
+                self._env,
+                self._world,
+                self.api,
+                self._delays(f"endpointslice/{service.name}"),
+                bucket,
+                service,
             )
             view: EndpointSliceView = controller.adopt(list(self.api.pods.values()))
             self.api.store(view)
@@ -171,7 +178,11 @@ class ControlPlane:
         name = f"{view.deployment}-{view.revision[:6]}-{self._n_pods}"
         template = self._templates[view.deployment, view.revision]
         self._world.pods[name] = Pod(
-            self._world, name, deployment=view.deployment, template=template, images=dict(self._scenario.images)
+            self._world,
+            name,
+            deployment=view.deployment,
+            template=template,
+            images=dict(self._scenario.images),
         )
         return PodView(
             name=name,

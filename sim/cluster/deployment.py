@@ -4,8 +4,9 @@ Arithmetic first (pure functions over views), the process last.
 Source: kubernetes v1.34 pkg/controller/deployment/{rolling,recreate,sync}.go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import simpy
 
@@ -15,7 +16,9 @@ from sim.scenario.model import Deployment, Recreate, RollingUpdate
 from sim.world import Process, World
 
 
-def new_replica_set_replicas(deployment: Deployment, new: ReplicaSetView | None, sets: Sequence[ReplicaSetView]) -> int:
+def new_replica_set_replicas(
+    deployment: Deployment, new: ReplicaSetView | None, sets: Sequence[ReplicaSetView]
+) -> int:
     """spec.replicas that the new ReplicaSet should have now [pods].
 
     util/deployment_util.go:820-839: grow by what replicas + maxSurge leaves, never beyond replicas.
@@ -77,7 +80,13 @@ class DeploymentController:
     """Reconciles one Deployment."""
 
     def __init__(
-        self, env: simpy.Environment, world: World, api: Api, delays: Delays, bucket: TokenBucket, deployment: Deployment
+        self,
+        env: simpy.Environment,
+        world: World,
+        api: Api,
+        delays: Delays,
+        bucket: TokenBucket,
+        deployment: Deployment,
     ) -> None:
         self._env = env
         self._world = world
@@ -102,7 +111,10 @@ class DeploymentController:
 
     def update(self, to: Deployment) -> None:
         """`kubectl apply`, `set image` or `rollout restart`: the spec has changed now."""
-        if to.template.revision != self._deployment.template.revision or to.replicas != self._deployment.replicas:
+        if (
+            to.template.revision != self._deployment.template.revision
+            or to.replicas != self._deployment.replicas
+        ):
             self.rollout_started_s = float(self._env.now)
             self.rollout_complete_s = None
             self._world.log(f"deployment/{to.name}", "updated")
@@ -175,7 +187,7 @@ class DeploymentController:
         for s in active[:-1]:
             yield from self._scale(s.name, s.replicas)  # only its annotation changes
 
-    def _create(self, replicas: int):  # type: ignore[no-untyped-def]
+    def _create(self, replicas: int) -> Generator[simpy.Event, Any, ReplicaSetView]:
         self._serial += 1
         deployment = self._deployment
         view = ReplicaSetView(
@@ -198,9 +210,7 @@ class DeploymentController:
         yield from self._bucket.take()
         written = yield from self._api.write(self._delays, change)
         assert isinstance(written, ReplicaSetView)
-        self._sets[name] = replace(
-            self._sets[name], replicas=written.replicas, desired=written.desired
-        )
+        self._sets[name] = replace(self._sets[name], replicas=written.replicas, desired=written.desired)
 
     def _report(self) -> None:
         sets = list(self._sets.values())

@@ -4,6 +4,8 @@ Source: kubeadm's Corefile switches the cache off for the cluster domain (cmd/ku
 the kubernetes plugin answers with ready endpoints.
 """
 
+from functools import partial
+
 import simpy
 
 from sim.cluster.api import Api, EndpointSliceView
@@ -21,7 +23,7 @@ class Dns:
 
     def adopt(self, view: EndpointSliceView) -> None:
         self._slices[view.service] = view
-        self._world.publish_dns(view.service, lambda service=view.service: self.resolve(service))
+        self._world.publish_dns(view.service, partial(self.resolve, view.service))
 
     def resolve(self, service: str) -> tuple[Pod, ...]:
         return tuple(self._world.pods[name] for name in chosen(self._slices[service].endpoints))

@@ -33,7 +33,13 @@ class EndpointSliceController:
     """Reconciles the slice of one Service (more than 100 endpoints still count as one object)."""
 
     def __init__(
-        self, env: simpy.Environment, world: World, api: Api, delays: Delays, bucket: TokenBucket, service: Service
+        self,
+        env: simpy.Environment,
+        world: World,
+        api: Api,
+        delays: Delays,
+        bucket: TokenBucket,
+        service: Service,
     ) -> None:
         self._env = env
         self._world = world
@@ -56,7 +62,9 @@ class EndpointSliceController:
 
     def _selects(self, pod: PodView) -> bool:
         labels = self._world.pods[pod.name].template.labels
-        return bool(self._service.selector) and all(labels.get(k) == v for k, v in self._service.selector.items())
+        return bool(self._service.selector) and all(
+            labels.get(k) == v for k, v in self._service.selector.items()
+        )
 
     def _endpoints(self) -> tuple[EndpointView, ...]:
         found = (endpoint(pod, self._service) for pod in self._pods.values())

@@ -12,8 +12,8 @@ import simpy
 from sim.delays import Delays
 from sim.proxies import BackendServer, Proxy, open_proxy
 from sim.scenario.model import HAProxyCheck, ServerKind
-from sim.streams import Streams
 from sim.scenario.timing import Timing
+from sim.streams import Streams
 from sim.world import Process, Server, ServerPhase, World
 
 
@@ -74,14 +74,23 @@ class ProxyWatch:
             self._env.process(self._follow_dns(proxy, delays, settled=settled))
         for index, backend in enumerate(proxy.servers):
             if backend.line.check is not None:
-                self._env.process(self._check(proxy, backend, backend.line.check, delays, index, settled=settled))
+                self._env.process(
+                    self._check(proxy, backend, backend.line.check, delays, index, settled=settled)
+                )
         return proxy
 
     def _alive(self, proxy: Proxy) -> bool:
         return proxy.server.phase in (ServerPhase.LISTENING, ServerPhase.DRAINING)
 
     def _check(
-        self, proxy: Proxy, backend: BackendServer, check: HAProxyCheck, delays: Delays, index: int, *, settled: bool
+        self,
+        proxy: Proxy,
+        backend: BackendServer,
+        check: HAProxyCheck,
+        delays: Delays,
+        index: int,
+        *,
+        settled: bool,
     ) -> Process:
         """The next check starts an interval after the end of the last; first ones are spread over `inter`."""
         env = self._env
@@ -121,7 +130,9 @@ class ProxyWatch:
     def _set(self, proxy: Proxy, backend: BackendServer, *, up: bool) -> None:
         if backend.up != up:
             backend.up = up
-            self._world.log(f"haproxy/{proxy.server.pod.name}", "server_up" if up else "server_down", backend.line.name)
+            self._world.log(
+                f"haproxy/{proxy.server.pod.name}", "server_up" if up else "server_down", backend.line.name
+            )
             self._world.rules_touched(proxy.server.pod.node)
 
     # -- DNS

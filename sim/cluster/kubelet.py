@@ -57,7 +57,7 @@ class StatusManager:
         self._env = env
         self._api = api
         self._delays = delays
-        self._pending: dict[str, "PodWorker"] = {}
+        self._pending: dict[str, PodWorker] = {}
         self._wake = env.event()
         env.process(self._run())
 
@@ -79,7 +79,11 @@ class StatusManager:
                 ready = worker.ready
                 since_s = float(self._env.now) if ready and not view.ready else view.ready_since_s
                 new = replace(
-                    view, stage=worker.stage, has_address=worker.has_address, ready=ready, ready_since_s=since_s,
+                    view,
+                    stage=worker.stage,
+                    has_address=worker.has_address,
+                    ready=ready,
+                    ready_since_s=since_s,
                     n_restarts=sum(s.n_restarts for s in worker.pod.servers.values()),
                 )
                 if new != view:
@@ -199,8 +203,16 @@ class PodWorker:
         seen_s = float(self._env.now)
         while True:
             guard = container.startup or container.liveness
-            gives_up_s = guard and killed_at_s(
-                guard, worker_started_s=self._probes_from_s, seen_s=seen_s, started_s=started_s, listens_s=listens_s
+            gives_up_s = (
+                None
+                if guard is None
+                else killed_at_s(
+                    guard,
+                    worker_started_s=self._probes_from_s,
+                    seen_s=seen_s,
+                    started_s=started_s,
+                    listens_s=listens_s,
+                )
             )
             if gives_up_s is None:
                 break
@@ -212,7 +224,10 @@ class PodWorker:
         if container.startup is not None:
             done_s = startup_done_s(
                 container.startup,
-                worker_started_s=self._probes_from_s, seen_s=seen_s, started_s=started_s, listens_s=listens_s,
+                worker_started_s=self._probes_from_s,
+                seen_s=seen_s,
+                started_s=started_s,
+                listens_s=listens_s,
             )
             yield self._env.timeout(max(0.0, done_s - self._env.now) + self._delays("probe_round"))
             yield from self._kubelet.pleg.newer_than(self._last_sync_end_s)
@@ -375,7 +390,9 @@ class PodWorker:
             self._exit(server)
             return
         behaviour = stop_behaviour(server.container, server.image, signal)
-        if behaviour.exit is ExitWhen.NEVER or (server.stop is not None and behaviour.exit is not ExitWhen.AT_ONCE):
+        if behaviour.exit is ExitWhen.NEVER or (
+            server.stop is not None and behaviour.exit is not ExitWhen.AT_ONCE
+        ):
             return
         server.stop = behaviour
         match behaviour.exit:

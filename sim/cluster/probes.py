@@ -44,7 +44,9 @@ def first_tick_s(probe: Probe, *, worker_started_s: float, not_before_s: float) 
     return worker_started_s + n * probe.period_s
 
 
-def killed_at_s(probe: Probe, *, worker_started_s: float, seen_s: float, started_s: float, listens_s: float) -> float | None:
+def killed_at_s(
+    probe: Probe, *, worker_started_s: float, seen_s: float, started_s: float, listens_s: float
+) -> float | None:
     """When a liveness or startup probe gives up on a container that listens from *listens_s* on.
 
     The container is known to the worker from *seen_s* on. None: it answers in time.
@@ -56,7 +58,9 @@ def killed_at_s(probe: Probe, *, worker_started_s: float, seen_s: float, started
     return last_s if last_s < listens_s else None
 
 
-def startup_done_s(probe: Probe, *, worker_started_s: float, seen_s: float, started_s: float, listens_s: float) -> float:
+def startup_done_s(
+    probe: Probe, *, worker_started_s: float, seen_s: float, started_s: float, listens_s: float
+) -> float:
     """The tick whose success ends a startup probe (its successThreshold is 1 by API rule)."""
     return first_tick_s(
         probe,

@@ -27,7 +27,9 @@ def _age_rank(age_s: float) -> int:
     return math.floor(math.log2(max(1.0, age_s * 1e9)))
 
 
-def victims(pods: Sequence[PodView], siblings_on_node: Callable[[PodView], int], n: int, now_s: float) -> list[PodView]:
+def victims(
+    pods: Sequence[PodView], siblings_on_node: Callable[[PodView], int], n: int, now_s: float
+) -> list[PodView]:
     """The *n* pods that go first (controller_utils.go:835-909, first difference decides)."""
     if n >= len(pods):
         return list(pods)
@@ -119,7 +121,9 @@ class ReplicaSetController:
             if missing > 0:
                 yield from self._create(min(missing, BURST))
             elif missing < 0:
-                yield from self._delete(victims(mine, self._siblings_on_node, min(-missing, BURST), self._env.now))
+                yield from self._delete(
+                    victims(mine, self._siblings_on_node, min(-missing, BURST), self._env.now)
+                )
         yield from self._write_status(mine)
 
     def _siblings_on_node(self, pod: PodView) -> int:

@@ -97,5 +97,11 @@ class Empirical:
 
     @property
     def mean_s(self) -> float:
-        return float(sum((a + b) / 2 for a, b in itertools.pairwise(self.quantiles_s)) / (len(self.quantiles_s) - 1)) if len(self.quantiles_s) > 1 \
+        return (
+            float(
+                sum((a + b) / 2 for a, b in itertools.pairwise(self.quantiles_s))
+                / (len(self.quantiles_s) - 1)
+            )
+            if len(self.quantiles_s) > 1
             else self.quantiles_s[0]
+        )

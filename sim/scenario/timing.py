@@ -71,8 +71,12 @@ class Timing:
     # network and clients
     round_trip: Distribution  # SYN to SYN-ACK inside the cluster
     vanished: Vanished
-    client_overhead: Mapping[str, Distribution]  # by client: answer readable to the next step of a paced client
-    request_cpu_s: Mapping[str, float]  # CPU of one request by part: ab, wrk, nginx, haproxy, generic, connect
+    client_overhead: Mapping[
+        str, Distribution
+    ]  # by client: answer readable to the next step of a paced client
+    request_cpu_s: Mapping[
+        str, float
+    ]  # CPU of one request by part: ab, wrk, nginx, haproxy, generic, connect
     refused_cpu_s: float  # CPU of one refused connect of a client without pause
 
 
@@ -94,7 +98,9 @@ def profile_path(name: str, *, beside: Path) -> Path:
     if file.is_file():
         return file
     shipped = sorted({path.stem for folder in (_PACKAGED, _CHECKOUT) for path in folder.glob("*.yaml")})
-    raise InputError(f"spec.timing: {name!r} is neither a file nor one of the shipped profiles {', '.join(shipped)}")
+    raise InputError(
+        f"spec.timing: {name!r} is neither a file nor one of the shipped profiles {', '.join(shipped)}"
+    )
 
 
 def load_timing(name: str, *, beside: Path) -> Timing:
@@ -129,7 +135,9 @@ def _values(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def _build(path: Path, values: dict[str, Any]) -> Timing:
     known = {entry.name for entry in fields(Timing)}
     if unknown := sorted(set(values) - known):
-        raise InputError(f"{path}: spec.{unknown[0]}: not a latency of a timing profile; known: {', '.join(sorted(known))}")
+        raise InputError(
+            f"{path}: spec.{unknown[0]}: not a latency of a timing profile; known: {', '.join(sorted(known))}"
+        )
     if missing := sorted(known - set(values)):
         raise InputError(f"{path}: spec.{missing[0]}: missing")
     ready: dict[str, Any] = {}

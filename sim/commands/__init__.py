@@ -1,0 +1,1 @@
+"""One module for each subcommand: parses, calls and prints; it computes nothing."""

@@ -1,0 +1,124 @@
+"""The load clients: how each behaves on its connections and what its own report would say.
+
+Sources: ab 2.4.62 support/ab.c, wrk 4.1 src/wrk.c, Go 1.26 net/http transport.go, requests 2.34; each row tried
+on loopback against scripted servers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sim.outcomes import Failure, Seen
+
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientKind:
+    """Semantics of one client."""
+
+    name: str
+    sees_idle_close: bool
+    """Notices a FIN on an idle connection before it writes."""
+    repeats_on_reused: bool = False
+    """Repeats an idempotent request transparently when a reused connection broke before the answer."""
+    gives_up: bool = True
+    """Has time-outs of its own for a connect and an answer. ab and wrk wait on, connection by connection."""
+    has_report: bool = False
+    """Prints a number of failed requests of its own."""
+
+
+KINDS: Final[Mapping[str, ClientKind]] = {
+    kind.name: kind
+    for kind in (
+        ClientKind(name="ab", sees_idle_close=False, gives_up=False, has_report=True),
+        ClientKind(name="wrk", sees_idle_close=True, gives_up=False, has_report=True),
+        ClientKind(name="plain", sees_idle_close=False, has_report=True),
+        ClientKind(name="go-http", sees_idle_close=True, repeats_on_reused=True),
+        ClientKind(name="requests", sees_idle_close=True),
+    )
+}
+
+_BROKEN: Final = (Seen.RESET, Seen.EOF, Seen.TRUNCATED)
+_REPLIED: Final = (Seen.HTTP_502, Seen.HTTP_503, Seen.HTTP_504, Seen.HTTP_OTHER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the tool itself prints."""
+
+    failed: float
+    """Its own "failed" figure. [as printed]"""
+    aborted: bool = False
+    """The tool ended itself before its time."""
+
+
+def ends_the_run(client: str, options: Mapping[str, object], seen: Seen) -> bool:
+    """ab without `-r` exits at the first reset or refused connect (ab.c read_connection, err)."""
+    return client == "ab" and not options.get("r") and seen in (Seen.RESET, Seen.REFUSED, Seen.UNREACHABLE)
+
+
+def report(
+    client: str,
+    options: Mapping[str, object],
+    failures: Mapping[tuple[Seen, bool], int],
+    *,
+    n_other_length: int,
+) -> Report | None:
+    """The tool's figure for failures counted by (what was seen, the FIN was there before the request).
+
+    *n_other_length* are good answers whose length differs from the first one's. None: it prints no such figure.
+    """
+    match client:
+        case "ab":
+            return _ab(options, failures, n_other_length)
+        case "wrk":
+            return Report(
+                failed=float(sum(n for (seen, _), n in failures.items() if seen is not Seen.CONNECT_TIMEOUT))
+            )
+        case "plain":
+            return Report(failed=float(sum(failures.values())))
+    return None
+
+
+def _ab(
+    options: Mapping[str, object], failures: Mapping[tuple[Seen, bool], int], n_other_length: int
+) -> Report:
+    """ab's "Failed requests": the sum of Connect, Receive, Length and Exceptions, not a number of requests.
+
+    With `-r`: a reset counts in Receive and Exceptions; a FIN that was there before the request was written
+    is read as EOF with the socket in error, so in Exceptions; two refused connects count Receive 2 and
+    Exceptions 1. Without `-l` each answer that is not as long as the first counts in Length, so does each
+    broken one. Without `-r` the first reset ends ab.
+    """
+    strict_length = not options.get("l")
+    total = float(n_other_length if strict_length else 0)
+    aborted = False
+    for (seen, fin_before), n in failures.items():
+        if ends_the_run("ab", options, seen):
+            aborted = True
+            continue
+        length = n if strict_length else 0
+        if seen is Seen.RESET:
+            total += 2 * n + length
+        elif seen in (Seen.REFUSED, Seen.UNREACHABLE):
+            total += 1.5 * n + length
+        elif seen in _BROKEN:
+            total += (n if fin_before else 0) + length
+        elif seen in _REPLIED:
+            total += length
+    return Report(failed=total, aborted=aborted)
+
+
+def hides(client: str, options: Mapping[str, object]) -> str | None:
+    """One line about failures that this client's own report leaves out; None: it shows them all."""
+    if client == "ab" and options.get("l"):
+        return "`ab -l` does not count connections that end without an answer, cut answers, or 5xx: its 0 proves little"
+    if client == "wrk":
+        return "wrk does not count a request that never completes"
+    return None
+
+
+def fin_was_there(failure: Failure) -> bool:
+    """Whether the server's FIN had arrived before the request was written."""
+    return failure.seen is Seen.EOF and failure.phase == "idle"
