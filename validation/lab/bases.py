@@ -62,7 +62,8 @@ def server_base(server: str, version: str | None, *, airgapped: bool, registry: 
     LabError
         The lab has no such version of that server.
     """
-    wanted = (server, version or DEFAULT_VERSION[server])
+    minor = ".".join((version or DEFAULT_VERSION[server]).split(".")[:2])
+    wanted = (server, minor)
     if wanted not in SUITES:
         have = ", ".join(number for name, number in SUITES if name == server)
         raise LabError(f"the lab has no {server} {wanted[1]}; it has {have}")

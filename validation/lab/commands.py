@@ -14,7 +14,7 @@ class LabError(Exception):
     """The lab cannot do what was asked; the message is for the person who asked."""
 
 
-class CommandFailed(LabError):  # noqa: N818 - it reports what happened to a command
+class CommandFailed(LabError):
     """A command ended with a code other than 0, or not in time."""
 
     def __init__(self, argv: Sequence[str], reason: str, output: str = "") -> None:

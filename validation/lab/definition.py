@@ -83,7 +83,7 @@ def _require_possible(scenario: Scenario, image: Image, containers: list[Contain
     place = f"{scenario.name}: image {image.reference}"
     if image.service_time.mean_s > NOTABLE_S:
         raise LabError(
-            f"{place}: {image.server.value} cannot be given a serviceTime of {image.service_time.mean_s:g} s: "
+            f"{place}: {image.server.value} itself has no serviceTime of {image.service_time.mean_s:g} s: "
             "use echo_sleep in nginx.conf, or server: generic"
         )
     if image.stream_time.mean_s > NOTABLE_S and not any(_limits_rate(c.nginx) for c in containers):

@@ -154,15 +154,19 @@ def require_build_tools() -> None:
 
 def require_space(needed_bytes: int) -> None:
     """Raise LabError where the cache or Docker's data would run out of disk."""
-    root = Path(docker("info", "--format", "{{.DockerRootDir}}").strip())
-    for folder in (cache_dir(), root):
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        free_bytes = shutil.disk_usage(existing).free
-        if free_bytes < needed_bytes:
-            raise LabError(
-                f"{folder}: {free_bytes / 1e9:.1f} GB free, the lab needs {needed_bytes / 1e9:.1f} GB; "
-                "free some, or set ROLLSIM_CACHE"
-            )
+    for folder in (cache_dir(), Path(docker("info", "--format", "{{.DockerRootDir}}").strip())):
+        require_free(folder, needed_bytes)
+
+
+def require_free(folder: Path, needed_bytes: int) -> None:
+    """Raise LabError unless so much can be written below *folder*, which need not exist yet."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < needed_bytes:
+        raise LabError(
+            f"{folder}: {free_bytes / 1e9:.1f} GB free, the lab needs {needed_bytes / 1e9:.1f} GB; "
+            "free some, or set ROLLSIM_CACHE"
+        )
 
 
 def on_host(*argv: str, image: str | None) -> str:

@@ -35,6 +35,7 @@ class Status:
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
     """Keep a second `up` or `down` of the same cluster out while this one works."""
+    _require_writable_cache()
     folder = cache_dir() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("w") as lock:
@@ -71,7 +72,6 @@ def up(
         What cannot be done on this host, or which step broke and where its log is.
     """
     with _alone(name):
-        _require_writable_cache()
         host.ensure_docker(steps)
         lab = _running(steps, name)
         if lab is None:

@@ -46,7 +46,7 @@ def set_vanished(lab: Lab, how: Vanished) -> None:
 
 def vanished(lab: Lab) -> Vanished | None:
     """What a vanished pod's address answers now; None where no route of ours is set on some node."""
-    found = {_kind_of_route(_pod_range_routes(lab, node)) for node in lab.nodes}
+    found = {kind_of_route(_pod_range_routes(lab, node)) for node in lab.nodes}
     return found.pop() if len(found) == 1 else None
 
 
@@ -55,7 +55,8 @@ def _pod_range_routes(lab: Lab, node: str) -> list[str]:
     return [line.strip() for line in listed.splitlines() if line.strip()]
 
 
-def _kind_of_route(routes: list[str]) -> Vanished | None:
+def kind_of_route(routes: list[str]) -> Vanished | None:
+    """What the routes of the whole pod range, as `ip route` prints them, make of a vanished address."""
     if len(routes) != 1:
         return None
     first = routes[0].split()[0]
@@ -171,27 +172,27 @@ def release(image: str | None) -> None:
 
 def rejected_packets(lab: Lab) -> int | None:
     """Packets that the host has rejected on their way off the machine; None where it rejects none at all."""
-    return _counter(_iptables(lab, "-nvxL", "DOCKER-USER"), rf"REJECT .* {_bridge()} +!{_bridge()} ")
+    return counter(_iptables(lab, "-nvxL", "DOCKER-USER"), "REJECT", _bridge())
 
 
 def escaped_packets(lab: Lab) -> int:
     """Packets that the host has let pass from the cluster to anywhere else, since Docker's network exists."""
-    bridge = _bridge()
-    chains = ("FORWARD", "DOCKER-FORWARD")
-    pattern = rf"ACCEPT .* {bridge} +!{bridge} "
-    return sum(_counter(_iptables_or_nothing(lab, chain), pattern) or 0 for chain in chains)
+    chains = ("FORWARD", "DOCKER-FORWARD")  # only newer Docker has the second
+    return sum(counter(_listing(lab, chain), "ACCEPT", _bridge()) or 0 for chain in chains)
 
 
-def _iptables_or_nothing(lab: Lab, chain: str) -> str:
+def _listing(lab: Lab, chain: str) -> str:
     try:
         return _iptables(lab, "-nvxL", chain)
-    except CommandFailed:  # only newer Docker has DOCKER-FORWARD
+    except CommandFailed:
         return ""
 
 
-def _counter(listing: str, pattern: str) -> int | None:
-    found = [line.split()[0] for line in listing.splitlines() if re.search(pattern, line)]
-    return sum(map(int, found)) if found else None
+def counter(listing: str, target: str, bridge: str) -> int | None:
+    """Packets of the rules that do *target* to what comes from *bridge* and is not for it; None: no such rule."""
+    rule = re.compile(rf"^ *(\d+) .* {target} .* {bridge} +!{bridge} ", re.MULTILINE)
+    found = [int(packets) for packets in rule.findall(listing)]
+    return sum(found) if found else None
 
 
 def swallowed_packets(lab: Lab, node: str | None = None) -> int:

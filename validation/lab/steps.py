@@ -17,7 +17,6 @@ class Steps:
     def __init__(self, console: Console, logs: Path) -> None:
         self.console = console
         self.logs = logs
-        logs.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Path]:
@@ -29,6 +28,7 @@ class Steps:
             The body raised CommandFailed: the same, with the step, its log and the log's last lines.
         """
         log = self.logs / f"{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')}.log"
+        self.logs.mkdir(parents=True, exist_ok=True)
         log.write_text("", encoding="utf-8")
         begun_s = time.monotonic()
         try:

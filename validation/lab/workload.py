@@ -39,12 +39,13 @@ def ensure_images(lab: Lab, scenario: Scenario, steps: Steps | None = None) -> N
     _hand_over(lab, sorted(used_images(scenario)), steps)
 
 
-def server_binary(log: Path) -> Path:
+def server_binary(steps: Steps) -> Path:
     """The generic server, built anew when its sources change."""
     sources = [*sorted((IMAGES / "generic").glob("*.go")), IMAGES / "generic" / "go.mod"]
     target = binary(f"rollsim-server-{key_of(*(source.read_bytes() for source in sources))}")
     if not target.exists():
-        go_build(IMAGES / "generic", ".", target, "-s -w", log)
+        with steps.step("build the generic server") as log:
+            go_build(IMAGES / "generic", ".", target, "-s -w", log)
     return target
 
 
@@ -58,8 +59,7 @@ def _ensure_image(lab: Lab, image: Image, what: Definition, steps: Steps) -> Non
         )
     base = _base(lab, image, airgapped=airgapped)
     base_id = docker("image", "inspect", "--format", "{{.Id}}", base).strip()
-    log = steps.logs / "generic-server.log"
-    server = server_binary(log) if what.needs_server else None
+    server = server_binary(steps) if what.needs_server else None
     key = key_of(base_id, what.dockerfile, *what.files.values(), server.name if server else "")
     if key_in(image.reference) == key:
         return
