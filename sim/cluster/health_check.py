@@ -73,6 +73,8 @@ class ProxyWatch:
             self._resolve(proxy)
             self._env.process(self._follow_dns(proxy, delays, settled=settled))
         for index, backend in enumerate(proxy.servers):
+            if not backend.is_slot:
+                self._log(proxy, backend, up=backend.up)
             if backend.line.check is not None:
                 self._env.process(
                     self._check(proxy, backend, backend.line.check, delays, index, settled=settled)
@@ -130,10 +132,15 @@ class ProxyWatch:
     def _set(self, proxy: Proxy, backend: BackendServer, *, up: bool) -> None:
         if backend.up != up:
             backend.up = up
-            self._world.log(
-                f"haproxy/{proxy.server.pod.name}", "server_up" if up else "server_down", backend.line.name
-            )
+            self._log(proxy, backend, up=backend.usable)
             self._world.rules_touched(proxy.server.pod.node)
+
+    def _log(self, proxy: Proxy, backend: BackendServer, *, up: bool) -> None:
+        """The detail names the server line, for a slot also its pod; an empty slot has no state to tell."""
+        if backend.is_slot and backend.pod is None:
+            return
+        detail = f"{backend.line.name} {backend.pod.name}" if backend.pod else backend.line.name
+        self._world.log(f"haproxy/{proxy.server.pod.name}", "server_up" if up else "server_down", detail)
 
     # -- DNS
 
@@ -153,8 +160,10 @@ class ProxyWatch:
         changed = False
         for slot in slots:
             if slot.pod is not None and answer.pop(slot.pod.name, None) is None:
+                self._log(proxy, slot, up=False)
                 slot.pod, changed = None, True
         for slot in slots:
             if slot.pod is None and answer:
                 slot.pod, changed = answer.pop(next(iter(answer))), True
+                self._log(proxy, slot, up=slot.up)
         return changed

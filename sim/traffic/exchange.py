@@ -274,7 +274,7 @@ class Connection:
         return stream_time(server, path).draw_s(self.rng)
 
     def _after_answer(self, link: Link) -> None:
-        self.traffic.count_ok(1, self._answering)
+        self.traffic.count_ok(1, self._answering, since_s=float(self.env.now))
         limit = self.traffic.requests_per_link(link.server)
         if not self.traffic.keeps or link.close_announced or link.n_requests >= limit:
             self.drop_link()
@@ -487,7 +487,7 @@ class Connection:
         yield self._wake if timer is None else timer | self._wake
         self._cruising, self._wake = False, None
         if timer is not None and timer.processed and n_stop is not None:
-            self._done(n_stop, good)
+            self._done(n_stop, good, began_s)
             if n_stop == n_to_close:
                 self.drop_link()
             else:
@@ -495,11 +495,11 @@ class Connection:
             return None
         moment: Moment = pace.after(float(env.now) - began_s, rng)
         n_done = moment.n_done if n_stop is None else min(moment.n_done, max(0, n_stop - 1))
-        self._done(n_done, good)
+        self._done(n_done, good, began_s)
         return self._resume(pace.segments[moment.segment], moment.remaining_s, good)
 
-    def _done(self, n: int, servers: tuple[Server, ...]) -> None:
-        self.traffic.count_ok(n, servers)
+    def _done(self, n: int, servers: tuple[Server, ...], since_s: float) -> None:
+        self.traffic.count_ok(n, servers, since_s=since_s)
         if self.link is not None:
             self.link.n_requests += n
 

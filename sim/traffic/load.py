@@ -15,6 +15,7 @@ from sim.scenario.model import ClosedLoop, HttpMode, OpenLoop, Scenario, ServerK
 from sim.scenario.timing import Timing
 from sim.streams import Streams
 from sim.traffic import haproxy
+from sim.traffic.answered import Answered
 from sim.traffic.answers import service_time, stream_time
 from sim.traffic.clients import KINDS, ends_the_run, fin_was_there
 from sim.traffic.exchange import Connection, Resume
@@ -51,6 +52,8 @@ class Tally:
     failures: list[Failure] = field(default_factory=list)
     bursts: list[Burst] = field(default_factory=list)
     n_by_length: Counter[int] = field(default_factory=Counter)
+    answered: Answered = field(default_factory=Answered)
+    """When the successful ones were."""
 
     @property
     def n_failed(self) -> int:
@@ -217,7 +220,8 @@ class Traffic:
         yield self._changed
         expected = arrivals.rate_per_s * (float(self.env.now) - began_s)
         n = int(self._rng.poisson(expected)) if arrivals.poisson else int(expected + self._rng.random())
-        self.count_ok(n, tuple(c.link.server for c in idle if c.link is not None) or self.targets(0))
+        servers = tuple(c.link.server for c in idle if c.link is not None) or self.targets(0)
+        self.count_ok(n, servers, since_s=began_s)
         if self.over:
             return
         busy = min(1.0, arrivals.rate_per_s * pace.mean_s / len(self.connections))
@@ -230,8 +234,10 @@ class Traffic:
 
     # ------------------------------------------------------------------ tally
 
-    def count_ok(self, n: int, servers: tuple[Server, ...]) -> None:
+    def count_ok(self, n: int, servers: tuple[Server, ...], *, since_s: float) -> None:
+        """Count *n* answers that came between *since_s* and now."""
         self.tally.n_ok += n
+        self.tally.answered.add(n, since_s, float(self.env.now))
         lengths = [s.image.body_bytes for s in servers]
         if len(set(lengths)) == 1:
             self.tally.n_by_length[lengths[0]] += n
