@@ -265,6 +265,10 @@ def service_variables(services: Sequence[Service]) -> dict[str, str]:
     return variables
 
 
+ASSUMED_NAMESPACE: Final = "default"
+"""What `fieldRef: metadata.namespace` gives; routes go by a Service's name, whatever its namespace."""
+
+
 def container_variables(
     container: Fields, config_maps: ConfigMaps, services: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
@@ -281,6 +285,10 @@ def container_variables(
         source = entry.mapping("valueFrom")
         if source is None:
             values[name] = _expanded(entry.text("value", ""), values)
+            continue
+        from_pod = source.mapping("fieldRef")
+        if from_pod is not None and from_pod.text("fieldPath") == "metadata.namespace":
+            values[name] = ASSUMED_NAMESPACE
             continue
         from_map = source.mapping("configMapKeyRef")
         data = config_maps.get(from_map.text("name"), {}) if from_map is not None else {}
