@@ -28,6 +28,7 @@ PROXY_SETTLE_S = 6.0
 """HAProxy that starts before its server marks it DOWN and needs rise × inter to come back."""
 QUIET_S = 3.0
 """kube-proxy's and the kubelet's last work is over by then."""
+GONE_S = 120.0
 SPAN_AFTER_S = 10.0
 """How long after the rollout and the load the last old pod may take beyond its grace period."""
 
@@ -39,6 +40,9 @@ class Limits:
     ready_s: float = 120.0
     rollout_s: float = 240.0
     baseline_s: float = 2.0
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,7 @@ def replay(
     scenario: Scenario,
     access: Access,
     *,
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
     client_image: str | None = None,
     measuring: Callable[[], AbstractContextManager[Any]] = nullcontext,
     say: Say = lambda _: None,
@@ -79,15 +83,18 @@ def replay(
         It cannot be replayed there, did not become ready, or its load could not be made.
     """
     check(scenario, access, client_image)
-    remove_leftovers(access, say)
-    with _namespace(access, scenario, say) as namespace:
-        _apply(access, namespace, scenario.objects)
-        say("waiting for the Deployments")
-        _wait_available(access, namespace, scenario, limits.ready_s)
-        if has_proxy(scenario):
-            time.sleep(PROXY_SETTLE_S)
-        with measuring():
-            return _Run(scenario, access, namespace, limits=limits, client_image=client_image, say=say).make()
+    with measuring():
+        left = start_removing_leftovers(access, say)
+        with _namespace(access, scenario) as namespace:
+            _apply(access, namespace, scenario.objects)
+            say("waiting for the Deployments")
+            _wait_available(access, namespace, scenario, limits.ready_s)
+            for name in left:
+                _wait_gone(access, name)
+            if has_proxy(scenario):
+                time.sleep(PROXY_SETTLE_S)
+            run = _Run(scenario, access, namespace, limits=limits, client_image=client_image, say=say)
+            return run.make()
 
 
 def check(scenario: Scenario, access: Access, client_image: str | None) -> None:
@@ -118,17 +125,24 @@ def has_proxy(scenario: Scenario) -> bool:
 # ---------------------------------------------------------------- namespace
 
 
+def start_removing_leftovers(access: Access, say: Say = lambda _: None) -> list[str]:
+    """Begin to delete the namespaces of earlier replays; their names. Their NodePorts are free then."""
+    names = access.kubectl("get", "namespaces", "-l", LABEL, "-o", "name").split()
+    left = [name.removeprefix("namespace/") for name in names]
+    for name in left:
+        say(f"removing {name}")
+        _start_deleting(access, name)
+    return left
+
+
 def remove_leftovers(access: Access, say: Say = lambda _: None) -> None:
-    """Delete the namespaces of earlier replays that did not end, and wait until they are gone."""
-    left = access.kubectl("get", "namespaces", "-l", LABEL, "-o", "name").split()
-    if left:
-        say(f"removing {', '.join(left)}")
-        for name in left:
-            _delete_namespace(access, name.removeprefix("namespace/"))
+    """Delete the namespaces of earlier replays and wait until they are gone."""
+    for name in start_removing_leftovers(access, say):
+        _wait_gone(access, name)
 
 
 @contextmanager
-def _namespace(access: Access, scenario: Scenario, say: Say) -> Iterator[str]:
+def _namespace(access: Access, scenario: Scenario) -> Iterator[str]:
     name = f"rollsim-{scenario.name[:40]}-{secrets.token_hex(3)}"
     meta = {"name": name, "labels": dict([LABEL.split("=")])}
     access.kubectl(
@@ -137,17 +151,20 @@ def _namespace(access: Access, scenario: Scenario, say: Say) -> Iterator[str]:
     try:
         yield name
     finally:
-        say(f"removing {name}")
-        _delete_namespace(access, name)
+        _start_deleting(access, name)
 
 
-def _delete_namespace(access: Access, name: str) -> None:
-    """Delete it and wait until it is gone; its pods get no grace that nobody waits for."""
-    for what in ("deployments", "jobs"):
+def _start_deleting(access: Access, name: str) -> None:
+    """Free the NodePorts, end the pods without a grace that nobody waits for, and let the rest go."""
+    for what in ("services", "deployments", "jobs"):
         access.kubectl("delete", what, "--all", "-n", name, "--wait=false")
     access.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=1", "--wait=false")
+    access.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+
+
+def _wait_gone(access: Access, name: str) -> None:
     access.kubectl(
-        "delete", "namespace", name, "--ignore-not-found", "--wait=true", "--timeout=120s", timeout_s=130
+        "wait", "--for=delete", f"namespace/{name}", f"--timeout={GONE_S:.0f}s", timeout_s=GONE_S + 10
     )
 
 

@@ -9,7 +9,7 @@ CLOSE = re.compile(rb"\r\nconnection:[^\r]*close", re.IGNORECASE)
 HTTP_1_0 = b"HTTP/1.0"
 
 
-class BrokenAnswer(Exception):  # noqa: N818 - it says what came
+class BrokenAnswer(Exception):
     """What came is no HTTP answer."""
 
 

@@ -77,7 +77,7 @@ class Settings:
     """Ask connection tracking which pod a failed request was sent to (needs CAP_NET_ADMIN)."""
 
 
-class Failed(Exception):  # noqa: N818 - one attempt's end
+class Failed(Exception):
     """One attempt failed; `what` is its class without the side."""
 
     def __init__(self, what: str, n_bytes: int = 0, status: int | None = None) -> None:
@@ -87,7 +87,7 @@ class Failed(Exception):  # noqa: N818 - one attempt's end
         self.status = status
 
 
-class CannotConnect(Exception):  # noqa: N818 - ours to report, not the server's
+class CannotConnect(Exception):
     """This machine could not open the connection (ports or descriptors used up)."""
 
 
@@ -130,6 +130,7 @@ class Connection:
             self._sock.close()
             self._sock = None
         self.n_on_it = 0
+        self.idle_since_s = None
 
     async def exchange(self, now: float) -> int:
         """One request on the connection that is there, or on a new one; its status.
@@ -158,7 +159,6 @@ class Connection:
     async def _connect(self, now: float) -> socket.socket:
         self.n_on_it = 0
         self.peer_at_send = "open"
-        self.idle_since_s = None
         self.local = None
         self._totals.connects += 1
         timeout_s = self._settings.connect_timeout_s
@@ -226,7 +226,7 @@ class Connection:
         return answer.status
 
 
-class _KeptFailure(Exception):  # noqa: N818
+class _KeptFailure(Exception):
     """An answer that says no: the connection stays."""
 
     def __init__(self, what: str, n_bytes: int, status: int) -> None:

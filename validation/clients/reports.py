@@ -10,7 +10,7 @@ WRK_TOTAL = re.compile(r"(\d+) requests in ([\d.]+)(ms|s|m|h)")
 WRK_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class UnreadableReport(Exception):  # noqa: N818 - it says what came
+class UnreadableReport(Exception):
     """The text is no report of that tool."""
 
 
