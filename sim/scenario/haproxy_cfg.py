@@ -270,6 +270,11 @@ def _check_proxy(proxy: Proxy, reader: _Reader) -> None:
 
 def _backend(proxy: Proxy, reader: _Reader) -> HAProxyBackend:
     check = proxy.health_check()
+    if check.http_path is not None and check.http_method == "OPTIONS":
+        reader.warnings.append(
+            f"{proxy.line.where} line {proxy.line.number}: {proxy.kind} {proxy.name}: its checks ask with OPTIONS, "
+            "which nginx answers with 405 for a file; write option httpchk GET PATH"
+        )
     servers: list[HAProxyServer] = []
     taken: set[str] = set()
     for line, defaults in proxy.server_lines:

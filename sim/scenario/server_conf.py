@@ -205,7 +205,8 @@ def haproxy_conf(
             f"{container.place}: no haproxy.cfg is mounted from a ConfigMap of the manifests (looked at "
             f"{', '.join(given or HAPROXY_PATHS)}, and for a key haproxy.cfg)"
         )
-    text = "\n".join(mounts.files[path].rstrip("\n") for path in paths) + "\n"
+    *others, last = (mounts.files[path] for path in paths)
+    text = "".join(f"{other.rstrip()}\n" for other in others) + last  # without its newline HAProxy rejects it
     where = f"{file}: {' + '.join(mounts.origins[path] for path in paths)}"
     for name in _VARIABLE.findall(re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)):
         if name in unreadable:

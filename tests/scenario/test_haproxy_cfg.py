@@ -385,6 +385,13 @@ def test_listener_on_loopback_is_not_reached():
     assert [found.name for found in conf.frontends] == ["l"]
 
 
+def test_checks_by_options_are_said():
+    """`option httpchk` asks with OPTIONS unless told otherwise; nginx's 405 then keeps the server down."""
+    lines = f"listen l\nmode http\n{TIMEOUTS}bind :80\nserver a 10.0.0.1:80 check\noption httpchk"
+    assert "line 1: listen l: its checks ask with OPTIONS" in read(f"{lines} /up\n").warnings[0]
+    assert read(f"{lines} GET /up\n").warnings == ()
+
+
 def test_errorfile_is_said():
     """Its content is not read, so the user is told what is assumed."""
     conf = read(f"listen l\nmode http\n{TIMEOUTS}bind :80\nerrorfile 503 /etc/haproxy/errors/503.http\n")
