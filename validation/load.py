@@ -321,9 +321,8 @@ def read_output(client: str, text: str) -> LoadResult:
     started_t = next((row["t"] for row in rows if row["kind"] == "start"), started_t)
     troubles = []
     if not summary["pacing_kept"]:
-        troubles.append(
-            f"the client could not hold its pacing (99 % of starts within {summary['lag_s']['p99']} s)"
-        )
+        late_ms = 1000 * summary["lag_s"]["mean"]
+        troubles.append(f"the client lost its pacing: requests started {late_ms:.1f} ms late on average")
     if summary["client_errors"]:
         troubles.append(f"the client ran out of {summary['client_errors']}")
     return LoadResult(
