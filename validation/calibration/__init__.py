@@ -1,0 +1,1 @@
+"""Measuring what a timing profile needs: runs of their own, never those that a prediction is judged by."""

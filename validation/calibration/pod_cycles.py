@@ -1,0 +1,150 @@
+"""Pods started and stopped one (or three) at a time: every step's time, on one clock.
+
+A Deployment is scaled up and down at random phases of the kubelet's and kube-proxy's one-second rhythms; no client
+uses it. `--busy` saturates the node meanwhile with ab against another Service.
+"""
+
+import argparse
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from validation.calibration.kube_api import KubeApi
+from validation.calibration.recorder import Event, Recorder
+from validation.lab.cluster import Lab
+
+NAMESPACE: Final = "rollsim-calibration"
+NGINX_CONF: Final = """worker_processes 1;
+pid /run/nginx.pid;
+events { worker_connections 4096; }
+http { access_log off; keepalive_timeout 300; keepalive_requests 1000000;
+server { listen 80 backlog=4096; root /www; location / { index index.html; } } }
+"""
+NODE_PORTS: Final = {"calib": 30410, "busy": 30411}
+
+
+def objects(name: str, *, replicas: int, period_s: int, hook: str | None, image: str) -> list[dict[str, Any]]:
+    labels = {"app": name}
+    container: dict[str, Any] = {
+        "name": "web", "image": image, "imagePullPolicy": "IfNotPresent", "ports": [{"containerPort": 80}],
+        "readinessProbe": {"httpGet": {"path": "/healthy.html", "port": 80}, "periodSeconds": period_s},
+        "volumeMounts": [{"name": "conf", "mountPath": "/etc/nginx/nginx.conf", "subPath": "nginx.conf"}],
+    }  # fmt: skip
+    if hook:
+        container["lifecycle"] = {"preStop": {"exec": {"command": ["/bin/sh", "-c", hook]}}}
+    meta = {"name": name, "namespace": NAMESPACE}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [container], "volumes": [{"name": "conf", "configMap": {"name": "conf"}}]},
+    }
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf", "namespace": NAMESPACE},
+         "data": {"nginx.conf": NGINX_CONF}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta,
+         "spec": {"type": "NodePort", "selector": labels, "ports": [{"port": 80, "nodePort": NODE_PORTS[name]}]}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta,
+         "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}},
+    ]  # fmt: skip
+
+
+def node_process(lab: Lab) -> int:
+    """The node container's first process, as this machine sees it."""
+    return int(
+        subprocess.check_output(["docker", "inspect", "-f", "{{.State.Pid}}", lab.node_container], text=True)
+    )
+
+
+def wait(until: Callable[[], bool], timeout_s: float) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if until():
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
+    """Scale up and down until the time is over; the log is in the recorder."""
+    bystander = objects(
+        "busy", replicas=3 if options.busy else 0, period_s=1, hook=None, image="rollsim/app:red"
+    )
+    measured = objects(
+        "calib", replicas=options.base, period_s=options.period, hook=options.hook, image=options.image
+    )
+    items = {"apiVersion": "v1", "kind": "List", "items": [*bystander, *measured]}
+    lab.kubectl("apply", "-f", "-", input=json.dumps(items))
+    if options.busy:
+        lab.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/busy", "--timeout=60s")
+    time.sleep(5)
+    api = KubeApi(lab.kubeconfig)
+    recorder = Recorder(NAMESPACE)
+    scale = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/calib/scale"
+    load = None
+    with recorder.running(lab.kubeconfig, node_process(lab)):
+        if options.busy:
+            load = lab.start_in_load(
+                ["ab", "-q", "-l", "-r", "-k", "-c", "10", "-t", str(int(options.seconds) + 5), "-n", "50000000",
+                 f"http://127.0.0.1:{NODE_PORTS['busy']}/index.html"], stdout=subprocess.DEVNULL)  # fmt: skip
+            time.sleep(1)
+        end_s = time.monotonic() + options.seconds
+
+        def mine(kind: str) -> set[str]:
+            return {e.subject for e in recorder.events if e.kind == kind and e.at_s > begun_s}
+
+        while time.monotonic() < end_s:
+            time.sleep(random.random() * 1.1)
+            begun_s = time.monotonic()
+            api.call("PATCH", scale, {"spec": {"replicas": options.base + options.pods}})
+            recorder.add(begun_s, "scale.sent", "", f"up {time.monotonic() - begun_s:.6f}")
+            wait(lambda: len(mine("pod.ready")) >= options.pods, options.patience)
+            time.sleep(options.idle + random.random() * 1.1)
+            sent_s = time.monotonic()
+            api.call("PATCH", scale, {"spec": {"replicas": options.base}})
+            recorder.add(sent_s, "scale.sent", "", f"down {time.monotonic() - sent_s:.6f}")
+            if not wait(lambda: len(mine("pod.removed")) >= options.pods, 40):
+                raise TimeoutError("the pods were not removed within 40 s")
+        if load:
+            load.terminate()
+    return recorder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=170)
+    parser.add_argument("--pods", type=int, default=1)
+    parser.add_argument("--base", type=int, default=1, help="pods that stay")
+    parser.add_argument(
+        "--idle", type=float, default=3.2, help="ready to deleted, at least; a pod's syncs settle in 3 s"
+    )
+    parser.add_argument("--period", type=int, default=60, help="of the readiness probe")
+    parser.add_argument("--patience", type=float, default=3.5, help="how long a pod may take to be ready")
+    parser.add_argument("--hook", help="preStop shell line")
+    parser.add_argument("--image", default="rollsim/app:red")
+    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--cluster", help="name of a running lab")
+    parser.add_argument("--out", type=Path, required=True, help="events as CSV")
+    options = parser.parse_args()
+    recorder = cycles(Lab.find(options.cluster), options)
+    with options.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["at_s", "kind", "subject", "detail"])
+        writer.writeheader()
+        writer.writerows(asdict(e) for e in sorted(recorder.events, key=lambda e: e.at_s) if keep(e))
+    print(f"{len(recorder.removed)} pods, {len(recorder.events)} events", file=sys.stderr)
+
+
+def keep(event: Event) -> bool:
+    return event.kind != "process.exec" or bool(event.subject) or any(
+        word in event.detail for word in ("runc", "containerd-shim", "/opt/cni", "iptables", "pause", "nginx")
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Writes a timing profile from what was measured. Usage: DATA_FOLDER PROFILE.yaml
+
+A step that holds an API write as well is given less the median of one write and its watch event: the model adds
+that itself. Where a step cannot be seen alone the split is said in the source line.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from validation.calibration.milestones import columns, read_log, starts, stops
+from validation.calibration.quantiles import evenly
+from validation.calibration.syncs import patches, syncs
+
+HEAD: Final = """\
+# Measured on a kind cluster (Kubernetes 1.34.4, one node, containerd 1.6.20, kernel 6.18, 2 cores, iptables mode)
+# with runs of its own: single pods, scale up and down, a Service without pods, nginx on loopback. How, and how many:
+# validation/calibration/FINDINGS.md. Nothing here comes from a rollout that a prediction is held against.
+# Written by `python -m validation.calibration.profile`.
+apiVersion: rollsim/v1
+kind: TimingProfile
+metadata: {name: kind-1.34}
+base: defaults
+spec:
+"""
+WATCH_HOP_S: Final = 0.001
+BEFORE_CNI_S: Final = 0.050
+"""Of RunPodSandbox, before the CNI plugin runs: what bound-to-CNI leaves when the volume wait is taken at 300 ms."""
+LOST_KICK_S: Final = 0.5
+"""A pod Ready later than this after its address was not made ready by its first kick."""
+
+
+def _entry(name: str, samples_s: Sequence[float], source: str) -> str:
+    values = ", ".join(f"{max(0.0, q) * 1e3:.3g}ms" for q in evenly(samples_s))
+    return _value(name, f"{{quantiles: [{values}]}}", f"n={len(samples_s)}; {source}")
+
+
+def _value(name: str, value: str, source: str) -> str:
+    return f"  {name}:\n    value: {value}\n    source: {json.dumps(f'measured, {source}')}\n"
+
+
+def _less(samples_s: Iterable[float], taken_s: float) -> list[float]:
+    return [max(0.0, s - taken_s) for s in samples_s]
+
+
+def _loopback(path: Path, of: Callable[[dict[str, str]], float]) -> list[float]:
+    with path.open(newline="") as file:
+        return [of(row) for row in csv.DictReader(file)]
+
+
+def _fast_stop(row: dict[str, str]) -> float:
+    return float(row["last_close_s"]) - max(float(row["last_read_s"] or 0), float(row["signal_in_master_s"]))
+
+
+def _graceful_exit(row: dict[str, str]) -> float:
+    return float(row["master_exit_s"]) - float(row["last_close_s"])
+
+
+def profile(data: Path) -> str:
+    """The profile's text from the logs in *data*."""
+    logs = [read_log(path) for path in sorted(data.glob("cycles-idle-*.csv"))]
+    start = columns([row for log in logs for row in starts(log)])
+    stop = columns([row for log in logs for row in stops(log)])
+    return HEAD + "".join([*_controllers(start, stop, data), *_kubelet(start, stop), *_rest(data)])
+
+
+Steps = dict[str, list[float]]
+
+
+def _controllers(start: Steps, stop: Steps, data: Path) -> list[str]:
+    to_event = [seen_s for _, seen_s in patches(read_log(data / "rules-idle.csv"))]
+    write_s = float(np.median(to_event))
+    sets = start["replicaset_to_created"] + stop["replicaset_to_deleted"]
+    slices = start["address_to_slice"] + start["ready_to_slice"] + stop["deleted_to_slice"]
+    return [
+        _entry("api_write", _less(to_event, WATCH_HOP_S), "PATCH sent to its watch event, less watch_hop"),
+        _value("watch_hop", "{lognormal: {median: 1ms, p95: 3ms}}",
+               "with api_write; event and answer come within 1 ms of each other, so their sum is what is known"),
+        _entry("controller_sync", _less(sets, write_s), "ReplicaSet changed to pod created or deleted, less a write"),
+        _entry("endpointslice_sync", _less(slices, write_s), "pod changed to EndpointSlice changed, less a write"),
+        _entry("schedule", _less(start["created_to_bound"], write_s), "pod created to bound, less a write"),
+    ]  # fmt: skip
+
+
+def _kubelet(start: Steps, stop: Steps) -> list[str]:
+    delivery_s = float(np.median(stop["runc_to_signal"]))
+    first_round = [s for s in start["address_to_ready"] if s < LOST_KICK_S]
+    ready = len(start["address_to_ready"])
+    return [
+        _entry("kubelet_reaction", _less(stop["deleted_to_signal"], delivery_s),
+               "deletion seen to SIGTERM of a pod idle for 3 s, less signal_delivery's median"),
+        _entry("signal_delivery", stop["runc_to_signal"], "runc kill started to SIGTERM generated"),
+        _entry("volume_wait", _less(start["bound_to_cni"], BEFORE_CNI_S),
+               "pod bound to CNI plugin started, less 50 ms of sandbox; holds the kubelet's reaction and the cgroup"),
+        _entry("sandbox", [s + BEFORE_CNI_S for s in start["cni_to_pause"]],
+               "CNI plugin started to pause running, and 50 ms before it"),
+        _entry("container_start", start["pause_to_server"], "pause running to the server's process running"),
+        _value("pleg_relist", "{lognormal: {median: 3ms, p95: 16ms}}",
+               "n=1524; kubelet_pleg_relist_duration_seconds (78 % under 5 ms, 97 % under 25 ms)"),
+        _entry("status_patch", _less(first_round, WATCH_HOP_S), "address published to Ready published, two in a row"),
+        _entry("exit_to_netns_gone", stop["exit_to_netns_gone"],
+               "last process exited to veth gone; connects to the address fall silent 0 to 5 ms later"),
+        _entry("terminal_to_removed", stop["terminal_to_removed"], "terminal status to object gone"),
+        _value("p_first_kick", f"{(len(first_round) + 1) / (ready + 2):.3f}",
+               f"{len(first_round)} of {ready} pods Ready within 0.5 s of their address (period 60 s); (k+1)/(n+2)"),
+    ]  # fmt: skip
+
+
+def _rest(data: Path) -> list[str]:
+    proxy = syncs(read_log(data / "rules-idle.csv"))
+    tail_s, gap_s = float(np.median(proxy.commit_to_ended)), float(np.median(proxy.ended_to_next))
+    return [
+        _entry("proxy_sync", proxy.seen_to_commit, "EndpointSlice event to the nat table committed, after a pause"),
+        _value("proxy_min_interval_s", f"{tail_s + gap_s:.3f}",
+               f"n={len(proxy.ended_to_next)}; counted from the commit, as proxy_sync ends there. The restore ends "
+               f"{tail_s * 1e3:.0f} ms after it, the next sync starts {gap_s:.3f} s after that"),
+        _entry("fast_stop", _loopback(data / "loopback-paced-sigterm.csv", _fast_stop),
+               "loopback; last read, or the signal, to the last socket closed"),
+        _entry("graceful_exit", _loopback(data / "loopback-paced-sigquit.csv", _graceful_exit),
+               "loopback; last socket closed to the master gone"),
+        _value("round_trip", "{lognormal: {median: 100us, p95: 250us}}",
+               "n=14076 connects to a pod from a Python loop 160 us (5 to 95 % 112 to 290), some 60 us of it Python's"),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    Path(sys.argv[2]).write_text(profile(Path(sys.argv[1])), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

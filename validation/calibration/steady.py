@@ -1,0 +1,146 @@
+"""What clients reach on the cluster while nothing changes, and what one request costs there.
+
+Three nginx pods behind a NodePort, directly and through one HAProxy pod (http-server-close); the client runs in the
+node's network namespace against loopback. CPU per request by part from the scheduler's statistics.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from validation.calibration.loopback import cpu_s, parse_ab
+from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, node_process, objects
+from validation.calibration.request_cost import busy_s
+from validation.lab.cluster import Lab
+
+PROXY_PORT: Final = 30412
+HAPROXY_CFG: Final = """global
+  maxconn 4096
+defaults
+  mode http
+  retries 3
+  option redispatch
+  option http-server-close
+  maxconn 2000
+  timeout connect 5s
+  timeout client 50s
+  timeout server 50s
+listen app
+  bind 0.0.0.0:8080
+  server app "${BUSY_SERVICE_HOST}:80" check inter 2s
+"""
+
+
+def proxy_objects() -> list[dict[str, Any]]:
+    meta, labels = {"name": "proxy", "namespace": NAMESPACE}, {"app": "proxy"}
+    container = {
+        "name": "proxy", "image": "rollsim/proxy:2.6", "imagePullPolicy": "IfNotPresent",
+        "volumeMounts": [{"name": "conf", "mountPath": "/etc/haproxy/haproxy.cfg", "subPath": "haproxy.cfg"}],
+    }  # fmt: skip
+    template = {"metadata": {"labels": labels},
+                "spec": {"containers": [container],
+                         "volumes": [{"name": "conf", "configMap": {"name": "proxy"}}]}}  # fmt: skip
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"haproxy.cfg": HAPROXY_CFG}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta,
+         "spec": {"type": "NodePort", "selector": labels, "ports": [{"port": 8080, "nodePort": PROXY_PORT}]}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta,
+         "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}},
+    ]  # fmt: skip
+
+
+def cpu_of(comm: str, uids: Sequence[str]) -> float:
+    """CPU of all processes of that name inside the pods. [s]"""
+    total_s = 0.0
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if path.read_text().strip() == comm:
+                group = (path.parent / "cgroup").read_text().replace("_", "-")
+                if any(uid in group for uid in uids):
+                    total_s += cpu_s(int(path.parent.name))
+        except OSError:
+            continue
+    return total_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--cluster", help="name of a running lab")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    lab = Lab.find(options.cluster)
+
+    def apply(items: list[dict[str, Any]], name: str) -> None:
+        lab.kubectl(
+            "apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        )
+        lab.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{name}", "--timeout=60s")
+
+    apply(objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"), "busy")
+    apply(proxy_objects(), "proxy")
+    time.sleep(5)
+    pods = json.loads(lab.kubectl("-n", NAMESPACE, "get", "pods", "-o", "json"))["items"]
+    uids = [p["metadata"]["uid"] for p in pods if p["metadata"]["labels"]["app"] in {"busy", "proxy"}]
+    node, rows = node_process(lab), []
+    bound = ["-q", "-l", "-r", "-c", "10", "-t", str(options.seconds), "-n", "5000000"]
+    seconds = str(options.seconds)
+    for _ in range(options.repeats):
+        for tier, port in (("direct", NODE_PORTS["busy"]), ("proxy", PROXY_PORT)):
+            url = f"http://127.0.0.1:{port}/index.html"
+            paced = [sys.executable, "-m", "validation.calibration.paced", str(port), seconds]
+            for client, argv in (
+                ("ab -k", ["ab", "-k", *bound, url]), ("ab", ["ab", *bound, url]),
+                ("wrk", ["wrk", "-t", "1", "-c", "10", "-d", seconds, "--latency", url]), ("paced", paced),
+            ):  # fmt: skip
+                before, busy_before, begun_s = (
+                    {c: cpu_of(c, uids) for c in ("nginx", "haproxy")},
+                    busy_s(),
+                    time.monotonic(),
+                )
+                process = subprocess.Popen(
+                    ["nsenter", "-t", str(node), "-n", *argv], stdout=subprocess.PIPE, text=True
+                )
+                assert process.stdout is not None
+                out = process.stdout.read()
+                _, _, usage = os.wait4(process.pid, 0)
+                process.returncode, wall_s = 0, time.monotonic() - begun_s
+                if client.startswith("ab"):
+                    requests, latency = parse_ab(out).complete, ""
+                elif client == "wrk":
+                    found = re.search(r"(\d+) requests in", out)
+                    requests = int(found[1]) if found else 0
+                    latency = " ".join(re.findall(r"(\d+%\s+\S+)", out))
+                else:
+                    answer = json.loads(out)
+                    requests, latency = answer.pop("requests"), json.dumps(answer)
+                rows.append({
+                    "tier": tier, "client": client, "requests": requests, "rate_per_s": round(requests / wall_s, 1),
+                    "client_us": round((usage.ru_utime + usage.ru_stime) / requests * 1e6, 2),
+                    "nginx_us": round((cpu_of("nginx", uids) - before["nginx"]) / requests * 1e6, 2),
+                    "haproxy_us": round((cpu_of("haproxy", uids) - before["haproxy"]) / requests * 1e6, 2),
+                    "machine_us": round((busy_s() - busy_before) / requests * 1e6, 2),
+                    "machine_share": round((busy_s() - busy_before) / wall_s / (os.cpu_count() or 1), 3),
+                    "latency": latency,
+                })  # fmt: skip
+                print(rows[-1], file=sys.stderr, flush=True)
+                time.sleep(1)
+    lab.kubectl("-n", NAMESPACE, "delete", "deployment/proxy", "service/proxy", "configmap/proxy")
+    lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
+    with options.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
