@@ -70,6 +70,7 @@ class Timing:
 
     # network and clients
     round_trip: Distribution  # SYN to SYN-ACK inside the cluster
+    scheduler_turn: Distribution  # a runnable client without a core, to its turn (crowded machine)
     vanished: Vanished
     client_overhead: Mapping[
         str, Distribution

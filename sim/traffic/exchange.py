@@ -496,7 +496,10 @@ class Connection:
         moment: Moment = pace.after(float(env.now) - began_s, rng)
         n_done = moment.n_done if n_stop is None else min(moment.n_done, max(0, n_stop - 1))
         self._done(n_done, good, began_s)
-        return self._resume(pace.segments[moment.segment], moment.remaining_s, good)
+        segment, remaining_s = pace.segments[moment.segment], moment.remaining_s
+        if segment.stage is Stage.READING:
+            remaining_s += traffic.client_off_cpu_s()
+        return self._resume(segment, remaining_s, good)
 
     def _done(self, n: int, servers: tuple[Server, ...], since_s: float) -> None:
         self.traffic.count_ok(n, servers, since_s=since_s)

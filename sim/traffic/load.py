@@ -104,6 +104,8 @@ class Traffic:
         self._cores = scenario.cluster.cores
         self._rng = streams.take("load")
         self._changed = env.event()
+        self._off_cpu = (-1.0, 0.0)
+        """(when drawn, how long): see client_off_cpu_s."""
         front = self.targets(0)
         self._front = front[0] if front else None
         self.has_proxy = any(server in proxies for server in front)
@@ -288,6 +290,19 @@ class Traffic:
     def saturating(self) -> bool:
         """The client sends as fast as answers come, on the machine that also runs the cluster."""
         return isinstance(self.load.arrivals, ClosedLoop) and self.load.arrivals.think_time is None
+
+    def client_off_cpu_s(self) -> float:
+        """How long a client without pause still waits for a core at this instant. [s]
+
+        The client, a process of each tier and the node's own work share the cores: the client is off them for
+        the share that is missing. All its connections wait together, so one draw serves one instant.
+        """
+        now_s = float(self.env.now)
+        if self._off_cpu[0] != now_s:
+            busy = 3 + int(self.has_proxy)
+            waits = self.saturating and self._rng.random() < 1 - self._cores / busy
+            self._off_cpu = (now_s, self.timing.scheduler_turn.draw_s(self._rng) if waits else 0.0)
+        return self._off_cpu[1]
 
     def think_s(self, rng: Rng) -> float:
         think = self.load.arrivals.think_time if isinstance(self.load.arrivals, ClosedLoop) else None
