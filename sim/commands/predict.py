@@ -63,12 +63,7 @@ def app(
         for each in scenarios:
             task = progress.add_task(each.name, total=runs)
             predictions.append(
-                predict(
-                    each,
-                    runs=runs,
-                    seed=seed,
-                    progress=lambda n, task=task: progress.update(task, completed=n),
-                )
+                predict(each, runs=runs, seed=seed, progress=partial(_advance, progress, task))
             )
     if as_json:
         click.echo(json.dumps([p.to_json() for p in predictions], indent=2))
