@@ -15,8 +15,10 @@ from sim.scenario.distributions import Distribution
 from sim.scenario.model import Container, Image, NginxConf, Scenario, ServerKind, StopBehaviour
 from validation.lab.commands import LabError
 
-OWN_START_S: Final = {ServerKind.NGINX: 0.03, ServerKind.HAPROXY: 0.03, ServerKind.GENERIC: 0.005}
-"""Process start to listening, measured on the lab; a start-up sleep is shorter by it. [s]"""
+OWN_START_S: Final = {ServerKind.NGINX: 0.015, ServerKind.HAPROXY: 0.03, ServerKind.GENERIC: 0.005}
+"""Process start to listening, measured in the images of the lab; a start-up sleep is shorter by it. [s]"""
+SHORTEST_SLEEP_S: Final = 0.05
+"""A start-up time longer than the server's own by less than this is left to the server alone. [s]"""
 NOTABLE_S: Final = 0.01
 """A service or stream time above this that nginx or HAProxy would need from their image is refused. [s]"""
 
@@ -59,8 +61,8 @@ def definition(scenario: Scenario, image: Image) -> Definition:
         for path in sorted(_web_files(scenario, image, containers))
     }
     command = _command(scenario, image)
-    starts_late = image.server is not ServerKind.GENERIC and image.startup.mean_s > OWN_START_S[image.server]
-    needs_server = starts_late or image.server is ServerKind.GENERIC
+    sleep_s = image.startup.mean_s - OWN_START_S[image.server]
+    needs_server = image.server is ServerKind.GENERIC or sleep_s >= SHORTEST_SLEEP_S
     files = {f"file{i}": text for i, text in enumerate(texts.values())}
     lines = ["ARG BASE", "FROM ${BASE}", *(f"COPY file{i} {path}" for i, path in enumerate(texts))]
     if needs_server:
