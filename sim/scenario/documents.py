@@ -15,7 +15,7 @@ from typing import Any, Final
 import yaml
 
 from sim.errors import InputError
-from sim.scenario.reader import Fields, Place
+from sim.scenario.reader import Fields, Place, one_line
 
 MAX_BYTES: Final = 5_000_000
 MAX_DEPTH: Final = 100
@@ -46,10 +46,14 @@ class Document:
         return str(metadata.get("name")) if isinstance(metadata, dict) else "None"
 
     @property
+    def _title(self) -> str:
+        return self.kind if self.name == "None" else one_line(f"{self.kind} {self.name}")
+
+    @property
     def place(self) -> Place:
         if not isinstance(self.data.get("kind"), str):
             return Place(self.file, f"document {self.index + 1}")
-        return Place(self.file, f"{self.kind} {self.name}" if self.name != "None" else self.kind)
+        return Place(self.file, self._title)
 
 
 class _Loader(yaml.CSafeLoader):
@@ -115,7 +119,7 @@ def read_documents(path: Path | str) -> list[Document]:
     except yaml.YAMLError as error:
         raise InputError(f"{file}: {_yaml_complaint(error, text)}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not YAML: {_one_line(error)}") from None
+        raise InputError(f"{file}: not YAML: {one_line(error)}") from None
     return list(_opened(documents, file))
 
 
@@ -150,7 +154,7 @@ def read_value(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         raise InputError(f"{where}: {_yaml_complaint(error, text)}") from None
     except ValueError as error:
-        raise InputError(f"{where}: not YAML: {_one_line(error)}") from None
+        raise InputError(f"{where}: not YAML: {one_line(error)}") from None
     if len(values) > 1:
         raise InputError(f"{where}: got {len(values)} YAML documents, expected one value")
     return _plain(values[0], Place(where)) if values else None
@@ -273,13 +277,9 @@ def _yaml_complaint(error: yaml.YAMLError, text: str) -> str:
         line = text.count("\n", 0, found.start()) + 1
         return f"line {line}: {found[0][:60]}: templating is left in; render it first (helm template)"
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
-        return f"{_at(mark)}: not YAML: {_one_line(error.problem or error.context)}"
-    return f"not YAML: {_one_line(error)}"
+        return f"{_at(mark)}: not YAML: {one_line(error.problem or error.context)}"
+    return f"not YAML: {one_line(error)}"
 
 
 def _at(mark: Any) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}"
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())[:200]

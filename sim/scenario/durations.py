@@ -5,12 +5,19 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Final
 
 from sim.errors import InputError
 from sim.scenario.distributions import Constant, Distribution, Empirical, Exponential, LogNormal, Uniform
 
-_UNITS_S: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS_S: Final = {
+    "us": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)")
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h)")
 _SHOWN: Final = 60
@@ -51,7 +58,7 @@ def parse_duration(value: object, where: str) -> float:
         text = value.strip()
         parts = _PART.findall(text)
         if parts and "".join(number + unit for number, unit in parts) == text:
-            return math.fsum(float(number) * _UNITS_S[unit] for number, unit in parts)
+            return float(sum(Decimal(number) * _UNITS_S[unit] for number, unit in parts))
     raise InputError(f"{where}: got {shown(value)}, expected {_DURATION}")
 
 
@@ -67,7 +74,7 @@ def parse_rate(value: object, where: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         rate = float(value)
     elif isinstance(value, str) and (match := _RATE.fullmatch(value.strip())):
-        rate = float(match[1]) / _UNITS_S[match[2]]
+        rate = float(Decimal(match[1]) / _UNITS_S[match[2]])
     if not math.isfinite(rate) or rate <= 0:
         raise InputError(f"{where}: got {shown(value)}, expected a positive rate such as 500/s")
     return rate

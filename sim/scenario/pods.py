@@ -35,7 +35,7 @@ from sim.scenario.server_conf import (
     read_mounts,
     service_variables,
 )
-from sim.scenario.shell import ContainerFiles
+from sim.scenario.shell import SHELLS, ContainerFiles
 
 IGNORED_POD_FIELDS: Final = frozenset({
     "dnsPolicy", "dnsConfig", "hostname", "subdomain", "hostAliases", "imagePullSecrets", "securityContext",
@@ -148,7 +148,7 @@ def _refuse(spec: Fields) -> None:
     affinity = spec.mapping("affinity")
     for key in ("nodeAffinity", "podAffinity", "podAntiAffinity") if affinity is not None else ():
         rules = affinity.mapping(key) if affinity is not None else None
-        if rules is not None and "requiredDuringSchedulingIgnoredDuringExecution" in rules:
+        if rules is not None and rules.raw("requiredDuringSchedulingIgnoredDuringExecution"):
             raise rules.unsupported(
                 "requiredDuringSchedulingIgnoredDuringExecution",
                 "not modelled: it can leave a pod unscheduled",
@@ -282,7 +282,7 @@ class _ContainerReader:
         command = container.texts("command")
         container.texts("args")
         program = command[0].rsplit("/", 1)[-1] if command else ""
-        if program in ("sh", "bash", "ash", "dash") and not any("exec " in word for word in command[1:]):
+        if program in SHELLS and not any("exec " in word for word in command[1:]):
             container.warn(
                 "command",
                 f"a shell is PID 1: {image.reference} is taken to get the stop signal all the same",

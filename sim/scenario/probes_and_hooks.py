@@ -8,7 +8,7 @@ from sim.errors import UnsupportedInput
 from sim.scenario.durations import parse_duration, shown
 from sim.scenario.model import Hook, HookKind, Probe, ProbeKind
 from sim.scenario.reader import Fields
-from sim.scenario.shell import ContainerFiles, Effects, read_command
+from sim.scenario.shell import SHELLS, ContainerFiles, Effects, read_command
 
 _HANDLERS: Final = tuple(kind.value for kind in ProbeKind)
 _IGNORED_HTTP: Final = frozenset({"scheme", "httpHeaders"})
@@ -126,7 +126,7 @@ def _no_other_host(handler: Fields) -> None:
 def _file_of_command(command: tuple[str, ...], handler: Fields, working_dir: str | None) -> str | None:
     """The file that `cat F`, `test -f F`, `[ -f F ]` or `ls F` needs, also inside `sh -c`."""
     words = list(command)
-    if words[0].rsplit("/", 1)[-1] in ("sh", "bash", "ash", "dash") and len(words) == 3 and words[1] == "-c":
+    if words[0].rsplit("/", 1)[-1] in SHELLS and len(words) == 3 and words[1] == "-c":
         words = words[2].split()
     match [words[0].rsplit("/", 1)[-1], *words[1:]]:
         case ["cat" | "ls" | "stat", path] if not path.startswith("-"):

@@ -16,6 +16,11 @@ _REQUIRED: Final[Any] = object()
 _INT64: Final = 2**63
 
 
+def one_line(message: object) -> str:
+    """A message that holds somebody else's words, without their line breaks."""
+    return " ".join(str(message).split())
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a value stands: file, document in it, path of the field."""
@@ -25,7 +30,7 @@ class Place:
     path: str = ""
 
     def field(self, key: str) -> "Place":
-        name = key if key.replace("-", "").replace("_", "").isalnum() else f'"{key}"'
+        name = key if key.replace("-", "").replace("_", "").isalnum() else shown(key)
         return replace(self, path=f"{self.path}.{name}" if self.path else name)
 
     def item(self, index: int) -> "Place":
@@ -60,17 +65,17 @@ class Fields:
     # ------------------------------------------------------------ complaints
 
     def error(self, key: str, message: str) -> InputError:
-        return InputError(f"{self.place.field(key)}: {message}")
+        return InputError(one_line(f"{self.place.field(key)}: {message}"))
 
     def fault(self, message: str) -> InputError:
         """A complaint about the mapping as a whole."""
-        return InputError(f"{self.place}: {message}")
+        return InputError(one_line(f"{self.place}: {message}"))
 
     def unsupported(self, key: str, message: str) -> UnsupportedInput:
-        return UnsupportedInput(f"{self.place.field(key)}: {message}")
+        return UnsupportedInput(one_line(f"{self.place.field(key)}: {message}"))
 
     def warn(self, key: str, message: str) -> None:
-        note = f"{self.place.field(key)}: {message}"
+        note = one_line(f"{self.place.field(key)}: {message}")
         if note not in self.warnings:
             self.warnings.append(note)
 

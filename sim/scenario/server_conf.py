@@ -12,6 +12,7 @@ from sim.scenario.haproxy_cfg import parse_haproxy
 from sim.scenario.model import HAProxyConf, NginxConf, Service
 from sim.scenario.nginx_conf import parse_nginx
 from sim.scenario.reader import Fields
+from sim.scenario.shell import SHELLS
 
 ConfigMaps = Mapping[str, Mapping[str, str]]
 
@@ -157,7 +158,7 @@ def nginx_conf(container: Fields, mounts: Mounts, file: str, *, official: bool) 
     InputError
         The file that the command line names is not mounted, or cannot be used.
     """
-    words = [*container.texts("command"), *container.texts("args")]
+    words = _server_words(container)
     asked = _option(words, "-c")
     path = asked or next((known for known in NGINX_PATHS if known in mounts.files), None)
     path = path or _by_name(mounts, "nginx.conf")
@@ -195,7 +196,7 @@ def haproxy_conf(
     container: Fields, mounts: Mounts, file: str, *, env: Mapping[str, str], unreadable: Mapping[str, str]
 ) -> HAProxyConf:
     """The configuration that HAProxy starts with; *unreadable* names where other variables come from."""
-    words = [*container.texts("command"), *container.texts("args")]
+    words = _server_words(container)
     given = [words[index + 1] for index, word in enumerate(words[:-1]) if word == "-f"]
     given = given or [path for path in HAPROXY_PATHS if path in mounts.files][:1]
     given = given or [path for path in [_by_name(mounts, "haproxy.cfg")] if path]
@@ -222,6 +223,14 @@ def _files_at(name: str, mounts: Mounts) -> list[str]:
     if path in mounts.files:
         return [path]
     return sorted(mounted for mounted in mounts.files if fnmatch.fnmatch(mounted, f"{path}/*.cfg"))
+
+
+def _server_words(container: Fields) -> list[str]:
+    """The server's command line; of `sh -c LINE` the words of the line."""
+    words = [*container.texts("command"), *container.texts("args")]
+    if words and posixpath.basename(words[0]) in SHELLS:
+        return [word.strip("'\"") for word in re.findall(r"'[^']*'|\"[^\"]*\"|[^\s;&|]+", words[-1])]
+    return words
 
 
 def _option(words: Sequence[str], option: str) -> str | None:

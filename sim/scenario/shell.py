@@ -20,7 +20,7 @@ COMMANDS: Final = (
 FOREVER_S: Final = 1e9
 """`sleep infinity`: longer than any grace period."""
 
-_SHELLS: Final = frozenset({"sh", "bash", "ash", "dash"})
+SHELLS: Final = frozenset({"sh", "bash", "ash", "dash"})
 _TOKEN: Final = re.compile(
     r"""(?P<blank>[ \t]+) | (?P<comment>\#[^\n]*) | (?P<operator>&&|\|\||;|\n|&|\||\(|\)|<|>)
       | (?P<word>(?:'[^']*' | "(?:\\.|[^"\\])*" | \\. | \$\([^()]*\) | `[^`]*` | [^\s;&|()<>'"\\`\#$]
@@ -81,7 +81,7 @@ def read_command(argv: Sequence[str], files: ContainerFiles) -> Effects:
     effects = Effects()
     words = list(argv)
     program = posixpath.basename(words[0])
-    if program in _SHELLS:
+    if program in SHELLS:
         while len(words) > 1 and re.fullmatch(r"-[eux]+", words[1]):
             words.pop(1)
         if len(words) < 3 or not re.fullmatch(r"-[elux]*c", words[1]):
