@@ -1,0 +1,124 @@
+"""`rollsim validate`: reads the options, calls, prints."""
+
+import json
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sim.errors import InputError
+from sim.scenario import load
+from sim.scenario.model import Scenario
+from validation import campaign, compare
+from validation.access import Access, ReplayError
+from validation.lab.commands import LabError
+from validation.observations import FOLDER
+
+app = typer.Typer(help="Replay scenarios on a real cluster and hold the prediction against it.")
+
+EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Bad input ends with 2, what the cluster cannot do with 1, Ctrl-C and SIGTERM with 130."""
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        yield
+    except InputError as error:
+        typer.echo(f"rollsim validate: {error}", err=True)
+        raise typer.Exit(EXIT_INPUT) from error
+    except (ReplayError, LabError, OSError) as error:
+        typer.echo(f"rollsim validate: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    except KeyboardInterrupt as error:
+        typer.echo("rollsim validate: interrupted; the runs that ended are kept", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from error
+
+
+@app.command()
+def validate(
+    scenarios: Annotated[
+        list[str] | None, typer.Argument(metavar="SCENARIO…", help="Files or folders of scenarios.")
+    ] = None,
+    *,
+    runs: Annotated[int, typer.Option(min=1, help="Real runs that each scenario shall have in the end.")] = 8,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Only compare with the runs that are kept: needs no cluster.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the groups `seen` and `unseen` as data.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw predicted intervals and real runs to this file.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Override a field; may be repeated."),
+    ] = None,
+    predictions: Annotated[int, typer.Option(min=2, help="Simulated rollouts of each prediction.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the predictions.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Name of the lab's cluster.")] = None,
+    context: Annotated[str | None, typer.Option(help="A kube-context instead of the lab.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Use that cluster though it is not one of ours.")
+    ] = False,
+    client_image: Annotated[
+        str | None, typer.Option(help="Image of the client's pod where it cannot run on the node.")
+    ] = None,
+    observations: Annotated[Path, typer.Option(help="Folder of the kept runs.")] = FOLDER,
+) -> None:
+    """Replay SCENARIO… on the lab until each has --runs real runs, and compare; or compare what is kept.
+
+    Every prediction is made before the first replay and kept beside the runs.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    with _one_line_errors():
+        chosen = [each for path in scenarios or () for each in load(path, sets or ())]
+        if not recorded:
+            _replay(
+                chosen,
+                campaign.Plan(
+                    runs=runs,
+                    predictions=predictions,
+                    seed=seed,
+                    folder=observations,
+                    client_image=client_image,
+                ),
+                campaign.cluster(name=name, context=context, yes=yes),
+            )
+        groups = campaign.recorded_groups(
+            chosen, folder=observations, predictions=predictions, seed=seed, say=_say
+        )
+        if not any(groups.values()):
+            raise ReplayError(f"{observations}: no kept run to compare with")
+        if as_json:
+            typer.echo(json.dumps({g: compare.group_data(found) for g, found in groups.items()}, indent=2))
+        else:
+            _print(console, groups)
+        if plot is not None:
+            compare.plot(groups, plot)
+
+
+def _replay(chosen: Sequence[Scenario], plan: campaign.Plan, access: Access) -> None:
+    if not chosen:
+        raise InputError("no SCENARIO given: name files or folders, or ask for --recorded")
+    for observation in campaign.replay_all(chosen, access, plan, say=_say):
+        typer.echo(campaign.said_in_short(observation), err=True)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"  {text}", err=True)
+
+
+def _print(console: Console, groups: campaign.Groups) -> None:
+    for group, found in groups.items():
+        if found:
+            console.print(compare.table_of(found, campaign.GROUPS[group]))
+            for line in compare.scores_text(compare.scores_of(found)):
+                console.print(line)
+            console.print()
