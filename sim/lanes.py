@@ -213,7 +213,7 @@ class _Pod:
     n_running: int = 0
 
     def take(self, mark: Mark) -> None:
-        if mark.what in _MARKS:
+        if mark.what in _MARKS and self.track.state is not PodState.GONE:
             self.marks.append((mark.at_s, _MARKS[mark.what]))
         match mark.what:
             case "starting":

@@ -215,6 +215,7 @@ def _until_quiet(
     """Until the load is over, the rollouts are complete and their old pods gone (or it takes too long)."""
     while not traffic.over:
         yield env.timeout(0.5)
+    yield env.timeout(0.5)  # connections that were woken at the very end count what they have finished
     last_update_s = max((u.at_s for u in updates), default=0.0)
     limit_s = max(traffic.ended_s, last_update_s) + LONGEST_AFTER_LOAD_S
     while env.now < limit_s:

@@ -10,17 +10,21 @@ class Answered:
     """Successful requests in bins; those of a cruise are spread evenly over it."""
 
     def __init__(self) -> None:
-        self._single: defaultdict[int, int] = defaultdict(int)
+        self._inside: defaultdict[int, float] = defaultdict(float)
         self._steps: defaultdict[int, float] = defaultdict(float)
-        """By how much the number in each bin grows from that bin on."""
+        """By how much the number in each whole bin grows from that bin on."""
 
     def add(self, n: int, from_s: float, to_s: float) -> None:
-        first, last = int(from_s * BINS_PER_S), int(to_s * BINS_PER_S)
-        if last <= first:
-            self._single[last] += n
+        """Count *n* more, evenly spread over *from_s* to *to_s*, which may be one instant."""
+        start, end = from_s * BINS_PER_S, to_s * BINS_PER_S
+        first, last = int(start), int(end)
+        if first == last:
+            self._inside[last] += n
             return
-        per_bin = n / (last - first)
-        self._steps[first] += per_bin
+        per_bin = n / (end - start)
+        self._inside[first] += per_bin * (first + 1 - start)
+        self._inside[last] += per_bin * (end - last)
+        self._steps[first + 1] += per_bin
         self._steps[last] -= per_bin
 
     def spans(self, ended_s: float) -> tuple[tuple[float, float, float], ...]:
@@ -31,4 +35,5 @@ class Answered:
         level = 0.0
         for index in range(int(ended_s * BINS_PER_S) + 1):
             level += self._steps.get(index, 0.0)
-            yield index / BINS_PER_S, (index + 1) / BINS_PER_S, max(0.0, level) + self._single.get(index, 0)
+            n = max(0.0, level + self._inside.get(index, 0.0))
+            yield index / BINS_PER_S, (index + 1) / BINS_PER_S, n

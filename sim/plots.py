@@ -1,0 +1,284 @@
+"""Pictures: a rollout's timeline, a simulated one beside a recorded one, and predictions by scenario.
+
+Every picture is a Figure of its own: no pyplot, no shared state, any backend.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from sim.lane_axes import (
+    FILLS,
+    MARKS,
+    STRIPS,
+    LaneAxes,
+    cause_marker,
+    height_of,
+    mark_style,
+    rows_of,
+)
+from sim.lanes import PodState, ServerState, TimelineData, of_result
+from sim.prediction import Prediction, prediction_interval
+from sim.simulate import Result
+
+MAX_BINS: Final = 160
+MANY_LANES: Final = 14
+LEGEND_ROWS: Final = 6
+
+
+def plot_timeline(rollout: Result | TimelineData) -> Figure:
+    """One rollout: its pods as lanes, what rules and proxies held, failures by cause, rates below."""
+    return _draw([_data(rollout)])
+
+
+def plot_side_by_side(simulated: Result | TimelineData, observed: Result | TimelineData) -> Figure:
+    """Two rollouts of one scenario on the same clock and the same scales."""
+    return _draw([_data(simulated), _data(observed)])
+
+
+def _data(rollout: Result | TimelineData) -> TimelineData:
+    return of_result(rollout) if isinstance(rollout, Result) else rollout
+
+
+def _draw(rollouts: Sequence[TimelineData]) -> Figure:
+    rows = [rows_of(each) for each in rollouts]
+    height = max(height_of(each) for each in rows)
+    scale = 0.42 if height <= MANY_LANES else max(0.2, 0.42 * MANY_LANES / height)
+    n_letters = max((len(row.text) for each in rows for row in each if row.lane is not None), default=0)
+    sheet = _Sheet(
+        columns=len(rollouts), lanes_in=max(1.0, height * scale), left_in=0.8 + 0.06 * max(0, n_letters - 2)
+    )
+    span = min(r.from_s for r in rollouts), max(r.to_s for r in rollouts)
+    below: list[tuple[Axes, Axes]] = []
+    for column, each in enumerate(rollouts):
+        lanes = sheet.axes(column, "lanes")
+        LaneAxes(lanes, each, scale=scale, span=span).draw()
+        lanes.set_ylim(height, 0.0)
+        lanes.set_title(_title(each), fontsize=10, loc="left", pad=26)
+        rates = (sheet.axes(column, "answered", lanes), sheet.axes(column, "failed", lanes))
+        _rates(*rates, each, span)
+        _events([lanes, *rates], each)
+        below.append(rates)
+    for same in zip(*below, strict=True):
+        top = max(axes.get_ylim()[1] for axes in same)
+        for axes in same:
+            axes.set_ylim(0.0, 1.06 * top)
+    _legend(sheet.axes(0, "legend"), rollouts)
+    return sheet.figure
+
+
+class _Sheet:
+    """A figure and where its axes stand: the sizes are known, so no layout has to be searched for."""
+
+    WIDTH_IN: Final = 10.2
+    TOP_IN, RATE_IN, GAP_IN, AXIS_IN, LEGEND_IN = 0.6, 0.75, 0.16, 0.55, 1.35
+
+    def __init__(self, *, columns: int, lanes_in: float, left_in: float) -> None:
+        width_in = self.WIDTH_IN if columns == 1 else 0.8 * self.WIDTH_IN
+        self._size = (
+            columns * (left_in + width_in) + 0.15,
+            self.TOP_IN + lanes_in + 2 * (self.RATE_IN + self.GAP_IN) + self.AXIS_IN + self.LEGEND_IN,
+        )
+        self._left_in, self._width_in = left_in, width_in
+        failed_in = self.LEGEND_IN + self.AXIS_IN
+        answered_in = failed_in + self.RATE_IN + self.GAP_IN
+        self._rows = {
+            "legend": (0.0, self.LEGEND_IN),
+            "failed": (failed_in, self.RATE_IN),
+            "answered": (answered_in, self.RATE_IN),
+            "lanes": (answered_in + self.RATE_IN + self.GAP_IN, lanes_in),
+        }
+        self.figure = Figure(figsize=self._size, dpi=110)
+
+    def axes(self, column: int, row: str, sharex: Axes | None = None) -> Axes:
+        bottom_in, height_in = self._rows[row]
+        left_in = column * (self._left_in + self._width_in) + self._left_in
+        width, height = self._size
+        return self.figure.add_axes(
+            (left_in / width, bottom_in / height, self._width_in / width, height_in / height), sharex=sharex
+        )
+
+
+def _title(data: TimelineData) -> str:
+    shown = sum(failed.n for failed in data.failed)
+    hidden = data.n_failed - shown
+    text = f"{data.title}: {data.n_failed:,} of {data.n_requests:,} requests failed"
+    return f"{text} ({hidden:,} of them at times that are not known)" if hidden > 0 else text
+
+
+def _events(all_axes: Sequence[Axes], data: TimelineData) -> None:
+    events = [*data.events]
+    if data.load_ended_s < data.to_s:
+        events.append((data.load_ended_s, "load ends"))
+    last_s, lift = float("-inf"), 3
+    for at_s, text in sorted(events):
+        lift = 13 if at_s - last_s < 0.12 * (data.to_s - data.from_s) and lift == 3 else 3
+        last_s = at_s
+        for axes in all_axes:
+            axes.axvline(at_s, color="black", linestyle=(0, (5, 3)), linewidth=0.8, zorder=1)
+        all_axes[0].annotate(
+            text,
+            (at_s, 1.0),
+            xycoords=all_axes[0].get_xaxis_transform(),
+            xytext=(0, lift),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+
+
+# ---------------------------------------------------------------- rates
+
+
+def _rates(answered: Axes, failed: Axes, data: TimelineData, span: tuple[float, float]) -> None:
+    """Requests that ended and requests that failed, each second."""
+    width_s = max(0.1, round((span[1] - span[0]) / MAX_BINS, 1))
+    edges = span[0] + width_s * np.arange(int((span[1] - span[0]) / width_s) + 2)
+    bad = _binned([(f.from_s, f.to_s, float(f.n)) for f in data.failed], edges) / width_s
+    if data.answered:
+        good = _binned(data.answered, edges) / width_s
+        shown = edges[:-1] < data.load_ended_s
+        answered.step(edges[:-1][shown], (good + bad)[shown], where="post", color="black", linewidth=1.0)
+    elif data.load_ended_s > 0:
+        mean = data.n_requests / data.load_ended_s
+        answered.plot([0.0, data.load_ended_s], [mean, mean], color="black", linestyle="dotted")
+        answered.annotate("mean", (0.01, 0.7), xycoords="axes fraction", fontsize=8)
+    failed.stairs(bad, edges, fill=True, color="black")
+    failed.set_xlabel("seconds from the start of the load", fontsize=9)
+    for axes, label in ((answered, "requests/s"), (failed, "failed/s")):
+        axes.set_ylabel(label, fontsize=9)
+        axes.set_ylim(0.0, max(1.0, axes.get_ylim()[1]))
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=2))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.tick_params(labelsize=8)
+        axes.grid(color="#DDDDDD", linewidth=0.6)
+        axes.set_axisbelow(True)
+        for side in ("right", "top"):
+            axes.spines[side].set_visible(False)
+    answered.tick_params(axis="x", labelbottom=False)
+
+
+def _binned(spans: Sequence[tuple[float, float, float]], edges: NDArray[Any]) -> NDArray[Any]:
+    """How much of each (from_s, to_s, amount), spread evenly, falls between the edges."""
+    if not spans:
+        return np.zeros(len(edges) - 1)
+    from_s, to_s, amount = (np.array(column, dtype=float) for column in zip(*spans, strict=True))
+    lasts = to_s > from_s
+    total = np.zeros(len(edges) - 1)
+    instants, _ = np.histogram(from_s[~lasts], bins=edges, weights=amount[~lasts])
+    total += instants
+    if lasts.any():
+        rate = amount[lasts] / (to_s[lasts] - from_s[lasts])
+        knots = np.unique(np.concatenate([from_s[lasts], to_s[lasts]]))
+        steps = np.zeros(len(knots))
+        np.add.at(steps, np.searchsorted(knots, from_s[lasts]), rate)
+        np.add.at(steps, np.searchsorted(knots, to_s[lasts]), -rate)
+        sums = np.concatenate([[0.0], np.cumsum(np.cumsum(steps)[:-1] * np.diff(knots))])
+        total += np.diff(np.interp(edges, knots, sums))
+    return total
+
+
+# ---------------------------------------------------------------- legend
+
+
+def _legend(axes: Axes, rollouts: Sequence[TimelineData]) -> None:
+    axes.set_axis_off()
+    states = {span.state for data in rollouts for pod in data.pods for span in pod.states}
+    servers = {span.state for data in rollouts for lane in data.servers for span in lane.states}
+    marks = {kind for data in rollouts for pod in data.pods for _, kind in pod.marks}
+    fills = [(s, s.value) for s in PodState if s in states]
+    fills += [(s, f"HAProxy's server {s.value}") for s in ServerState if s in servers]  # type: ignore[misc]
+    patches: list[Any] = [
+        Patch(
+            facecolor=FILLS[s].colour,
+            edgecolor=FILLS[s].edge,
+            hatch=FILLS[s].hatch,
+            linestyle=FILLS[s].line,
+            label=text,
+        )
+        for s, text in fills
+    ]
+    lines: list[Any] = [
+        _strip_key("rules", "in kube-proxy's rules"),
+        *([_strip_key("proxies", "UP in HAProxy")] if _any_strip(rollouts) else []),
+        *(Line2D([], [], label=k.value, **mark_style(*MARKS[k], 6.0)) for k in MARKS if k in marks),
+    ]
+    counts: dict[str, list[int]] = {}
+    for index, data in enumerate(rollouts):
+        for cause, n in data.causes.items():
+            counts.setdefault(cause, [0] * len(rollouts))[index] = n
+    causes: list[Any] = [
+        Line2D([], [], label=f"{cause}  {' / '.join(f'{n:,}' for n in each)}", **cause_marker(cause, 7.5))
+        for cause, each in counts.items()
+    ]
+    for handles, title, at in ((patches, "pods", 0.0), (lines, "marks", 0.28), (causes, "failed", 0.56)):
+        if handles:
+            key = Legend(
+                axes,
+                handles,
+                [handle.get_label() for handle in handles],
+                title=title,
+                loc="upper left",
+                bbox_to_anchor=(at, 1.0),
+                borderaxespad=0.0,
+                fontsize=8,
+                title_fontproperties={"size": 8, "weight": "bold"},
+                alignment="left",
+                frameon=False,
+                ncols=-(-len(handles) // LEGEND_ROWS),
+            )
+            axes.add_artist(key)
+
+
+def _strip_key(kind: str, label: str) -> Line2D:
+    colour, dashes = STRIPS[kind]
+    return Line2D([], [], color=colour, linestyle=dashes, linewidth=2.4, label=label)
+
+
+def _any_strip(rollouts: Sequence[TimelineData]) -> bool:
+    return any(pod.up_in_proxies for data in rollouts for pod in data.pods)
+
+
+# ---------------------------------------------------------------- predictions
+
+
+def plot_prediction(
+    predictions: Sequence[Prediction], observed: dict[str, Sequence[float]] | None = None
+) -> Figure:
+    """Failed requests of each scenario: 95 % and 50 % intervals, the median, and real counts if there are any.
+
+    Parameters
+    ----------
+    observed : dict, optional
+        Scenario's name → counts of real rollouts. Held against the tool's own figure where it prints one.
+    """
+    figure = Figure(figsize=(9.0, 1.2 + 0.45 * len(predictions)), layout="constrained", dpi=110)
+    axes = figure.add_subplot()
+    for y, each in enumerate(predictions):
+        values = each.failed if each.tool_failed is None or observed is None else each.tool_failed
+        outer, inner = prediction_interval(values), prediction_interval(values, 0.5)
+        axes.hlines(y, *outer, colors="#0072B2", linewidths=2.0, zorder=2)
+        axes.hlines(y, *inner, colors="#0072B2", linewidths=6.0, zorder=2)
+        axes.plot([np.median(values)], [y], "|", color="black", markersize=15, markeredgewidth=2.0, zorder=3)
+        real = (observed or {}).get(each.scenario.name, ())
+        offsets = 0.28 + 0.0 * np.arange(len(real))
+        axes.plot(real, y + offsets, "x", color="#D55E00", markersize=6, markeredgewidth=1.4, zorder=4)
+    axes.set_yticks(range(len(predictions)), [each.scenario.name for each in predictions])
+    axes.set_ylim(len(predictions) - 0.4, -0.6)
+    axes.set_xscale("symlog", linthresh=10.0)
+    axes.set_xlim(left=-0.5)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlabel("failed requests in one rollout")
+    axes.grid(axis="x", color="#DDDDDD")
+    axes.set_axisbelow(True)
+    for side in ("right", "top", "left"):
+        axes.spines[side].set_visible(False)
+    return figure
