@@ -341,7 +341,9 @@ class Traffic:
             return self.timing.round_trip
         if self._saturation is not None:
             at_client_s, at_front_s, _ = self._saturation
-            return Exponential(scale_s=at_client_s if stage is Stage.READING else at_front_s)
+            if stage is Stage.READING:
+                return Exponential(scale_s=at_client_s)
+            return Exponential(scale_s=at_front_s + self.timing.round_trip.mean_s)
         if stage is Stage.READING:
             return self.timing.client_overhead.get(self.kind.name, Constant(value_s=0.0))
         return self.timing.round_trip
