@@ -69,7 +69,9 @@ def read_deployment(document: Document, around: Surroundings, warnings: list[str
 def _matches(expression: Fields, labels: Mapping[str, str]) -> bool:
     key = expression.text("key")
     operator = expression.text("operator", allowed=("In", "NotIn", "Exists", "DoesNotExist"))
-    values = expression.texts("values")
+    values = expression.texts("values", least=1 if operator in ("In", "NotIn") else 0)
+    if values and operator in ("Exists", "DoesNotExist"):
+        raise expression.error("values", f"may not be specified when operator is {operator}")
     expression.finish()
     match operator:
         case "In":

@@ -71,6 +71,9 @@ REFUSED_SERVICE_FIELDS: Final = {
     "externalName": "a name outside the cluster",
 }
 
+TRAFFIC_DISTRIBUTIONS: Final = ("PreferClose", "PreferSameZone", "PreferSameNode")
+PORT_NAME: Final = "at most 15 lower case letters, digits and '-', a letter among them"
+
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SERVICE_NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -240,13 +243,7 @@ def _service_ports(spec: Fields, kind: str, *, headless: bool) -> tuple[ServiceP
             raise entry.error("nodePort", f"got {node_port}, may not be used when type is ClusterIP")
         if node_port is not None and not 30000 <= node_port <= 32767:
             raise entry.error("nodePort", f"got {node_port}, expected 30000 to 32767")
-        target = entry.raw("targetPort", port)
-        if (
-            isinstance(target, bool)
-            or not isinstance(target, int | str)
-            or (isinstance(target, int) and not 1 <= target <= 65535)
-        ):
-            raise entry.error("targetPort", f"got {shown(target)}, expected 1 to 65535 or a port's name")
+        target = _target_port(entry, port)
         entry.finish(ignored={"appProtocol"})
         if any(port == other.port for other in ports) and protocol == "TCP":
             raise entry.error("port", f"got {port}, stands twice")
@@ -255,12 +252,19 @@ def _service_ports(spec: Fields, kind: str, *, headless: bool) -> tuple[ServiceP
     return tuple(ports)
 
 
+def _target_port(entry: Fields, port: int) -> int | str:
+    value = entry.raw("targetPort", port)
+    if isinstance(value, str) and is_port_name(value):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535:
+        return value or port  # 0 counts as absent
+    raise entry.error("targetPort", f"got {shown(value)}, expected 1 to 65535 or a port's name ({PORT_NAME})")
+
+
 def _session_affinity(spec: Fields) -> int | None:
     affinity = spec.text("sessionAffinity", "None", allowed=("None", "ClientIP"))
     config = spec.mapping("sessionAffinityConfig")
-    if affinity == "None":
-        if config is not None:
-            raise spec.error("sessionAffinityConfig", "must not be set when sessionAffinity is None")
+    if affinity == "None":  # the API server then drops the settings of the other
         return None
     seconds = 10800
     if config is not None and (client_ip := config.mapping("clientIP")) is not None:
@@ -281,13 +285,23 @@ def _external_local(spec: Fields, kind: str) -> bool:
 
 
 def _traffic_distribution(spec: Fields) -> None:
-    wanted = spec.text("trafficDistribution", None)
+    wanted = spec.text("trafficDistribution", None, allowed=TRAFFIC_DISTRIBUTIONS)
     if wanted == "PreferSameNode":
         raise spec.unsupported(
             "trafficDistribution", "not modelled: PreferSameNode chooses endpoints by node"
         )
     if wanted is not None:
         spec.warn("trafficDistribution", f"{wanted} has no effect: the cluster has one zone")
+
+
+def is_port_name(name: str) -> bool:
+    """Whether *name* may name a container's port (IANA_SVC_NAME)."""
+    return (
+        bool(_LABEL.fullmatch(name))
+        and len(name) <= 15
+        and any(c.isalpha() for c in name)
+        and "--" not in name
+    )
 
 
 def selects(selector: Mapping[str, str], labels: Mapping[str, Any]) -> bool:

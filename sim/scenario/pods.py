@@ -11,6 +11,7 @@ from sim.errors import InputError
 from sim.scenario.documents import Document
 from sim.scenario.durations import shown
 from sim.scenario.images import official_image, undescribed
+from sim.scenario.manifests import PORT_NAME, is_port_name
 from sim.scenario.model import (
     Container,
     HAProxyConf,
@@ -101,7 +102,6 @@ def read_template(template: Fields, document: Document, around: Surroundings) ->
     template.finish()
     _refuse(spec)
     grace_s = spec.integer("terminationGracePeriodSeconds", 30)
-    grace_s = 1 if grace_s < 0 else grace_s
     volumes = _volumes(spec)
     entries = spec.entries("containers", least=1)
     named = [entry.text("name") for entry in entries]
@@ -126,7 +126,7 @@ def read_template(template: Fields, document: Document, around: Surroundings) ->
     return PodTemplate(
         labels=labels,
         containers=containers,
-        termination_grace_period_s=grace_s,
+        termination_grace_period_s=1 if grace_s < 0 else grace_s,
         revision=revision_of(document),
         has_volumes=bool(volumes) or token,
     )
@@ -185,6 +185,8 @@ def _ports(container: Fields) -> dict[str, int]:
         entry.finish(ignored={"hostIP"})
         if name is not None and name in ports:
             raise entry.error("name", f"got {name}, stands twice")
+        if name is not None and not is_port_name(name):
+            raise entry.error("name", f"got {shown(name)}, expected {PORT_NAME}")
         ports[str(number) if name is None else name] = number
     return ports
 
@@ -197,6 +199,7 @@ class _ContainerReader:
     around: Surroundings
     volumes: Mapping[str, Fields]
     grace_s: int
+    """As written: the API server holds a sleep hook against it before it normalises it."""
     service_variables: Mapping[str, str]
 
     def read(self, container: Fields) -> Container:

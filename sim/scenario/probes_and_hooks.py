@@ -11,7 +11,6 @@ from sim.scenario.reader import Fields
 from sim.scenario.shell import SHELLS, ContainerFiles, Effects, read_command
 
 _HANDLERS: Final = tuple(kind.value for kind in ProbeKind)
-_IGNORED_HTTP: Final = frozenset({"scheme", "httpHeaders"})
 _TESTS: Final = frozenset({"-f", "-e", "-s", "-r"})
 _SIGNALS: Final = frozenset(
     {"SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGWINCH", "SIGABRT"}
@@ -100,8 +99,9 @@ def _handler(probe: Fields) -> ProbeKind:
 def _http(handler: Fields, ports: Mapping[str, int]) -> tuple[int, str]:
     port = _port(handler, ports)
     path = handler.text("path", "/")
+    handler.text("scheme", "HTTP", allowed=("HTTP", "HTTPS"))
     _no_other_host(handler)
-    handler.finish(ignored=_IGNORED_HTTP)
+    handler.finish(ignored={"httpHeaders"})
     return port, path if path.startswith("/") else f"/{path}"
 
 
@@ -201,6 +201,8 @@ def read_hook(
 
 
 def _hook_kind(hook: Fields) -> HookKind:
+    if "tcpSocket" in hook:
+        raise hook.unsupported("tcpSocket", "not modelled: Kubernetes takes it, and the hook fails")
     given = [kind for kind in HookKind if kind.value in hook]
     if len(given) != 1:
         got = " and ".join(kind.value for kind in given) or "none"

@@ -78,6 +78,7 @@ def read_mounts(container: Fields, volumes: Mapping[str, Fields], config_maps: C
     origins: dict[str, str] = {}
     read_only: list[str] = []
     empty: list[str] = []
+    mounted: set[str] = set()
     for mount in container.entries("volumeMounts"):
         name = mount.text("name")
         if name not in volumes:
@@ -85,6 +86,9 @@ def read_mounts(container: Fields, volumes: Mapping[str, Fields], config_maps: C
                 "name", f"got {name}, expected one of the pod's volumes ({', '.join(volumes) or 'none'})"
             )
         path = posixpath.normpath(mount.text("mountPath"))
+        if path in mounted:
+            raise mount.error("mountPath", f"got {path}, must be unique")
+        mounted.add(path)
         sub_path = mount.text("subPath", None)
         volume = volumes[name]
         kinds = [kind for kind in volume.given() if kind != "name"]
