@@ -157,13 +157,18 @@ def _rates(answered: Axes, failed: Axes, data: TimelineData, span: tuple[float, 
         axes.set_ylabel(label, fontsize=9)
         axes.set_ylim(0.0, max(1.0, axes.get_ylim()[1]))
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=2))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_formatter(lambda value, _: _short(value))
         axes.tick_params(labelsize=8)
         axes.grid(color="#DDDDDD", linewidth=0.6)
         axes.set_axisbelow(True)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
     answered.tick_params(axis="x", labelbottom=False)
+
+
+def _short(value: float) -> str:
+    """`1,500`, `15k`, `2,000k`."""
+    return f"{value / 1000:,g}k" if value >= 10_000 else f"{value:,.0f}"
 
 
 def _binned(spans: Sequence[tuple[float, float, float]], edges: NDArray[Any]) -> NDArray[Any]:
