@@ -32,7 +32,7 @@ def _first(events: list[Logged], after_s: float, before_s: float, *words: str, k
 def starts(log: list[Logged]) -> list[dict[str, float]]:
     """Steps of each pod that was started while the log ran."""
     rows = []
-    for uid, mine in _by_pod(log).items():
+    for mine in _by_pod(log).values():
         at = {e.kind: e.at_s for e in reversed(mine) if e.kind.startswith("pod.")}
         if "pod.created" not in at or "pod.address" not in at:
             continue
@@ -70,7 +70,7 @@ def stops(log: list[Logged]) -> list[dict[str, float]]:
     """Steps of each pod that was deleted while the log ran."""
     links = {e.subject: e.detail.split(" dev ")[1].split()[0] for e in log if e.kind == "route"}
     rows = []
-    for uid, mine in _by_pod(log).items():
+    for mine in _by_pod(log).values():
         at = {e.kind: e.at_s for e in reversed(mine) if e.kind.startswith("pod.")}
         if "pod.deleted" not in at or "pod.removed" not in at:
             continue

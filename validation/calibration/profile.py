@@ -1,4 +1,4 @@
-"""Writes a timing profile from what was measured. Usage: DATA_FOLDER PROFILE.yaml
+"""Writes the timing profiles from what was measured. Usage: DATA_FOLDER PROFILES_FOLDER
 
 A step that holds an API write as well is given less the median of one write and its watch event: the model adds
 that itself. Where a step cannot be seen alone the split is said in the source line.
@@ -15,7 +15,7 @@ import numpy as np
 
 from validation.calibration.milestones import columns, read_log, starts, stops
 from validation.calibration.quantiles import evenly
-from validation.calibration.syncs import patches, syncs
+from validation.calibration.syncs import patches, sync_lengths, syncs
 
 HEAD: Final = """\
 # Measured on a kind cluster (Kubernetes 1.34.4, one node, containerd 1.6.20, kernel 6.18, 2 cores, iptables mode)
@@ -28,6 +28,17 @@ metadata: {name: kind-1.34}
 base: defaults
 spec:
 """
+BUSY_HEAD: Final = """\
+# The same cluster while ab -k -c 10 saturates its 2 cores against another Service: what a client that takes all the
+# CPU it gets does to the control plane and the kubelet. An upper bound: the machine was not free of other work (load
+# average 10 with the client, its three servers and the recorder), and n is 13.
+# Written by `python -m validation.calibration.profile`.
+apiVersion: rollsim/v1
+kind: TimingProfile
+metadata: {name: kind-1.34-busy}
+base: kind-1.34
+spec:
+"""
 WATCH_HOP_S: Final = 0.001
 BEFORE_CNI_S: Final = 0.050
 """Of RunPodSandbox, before the CNI plugin runs: what bound-to-CNI leaves when the volume wait is taken at 300 ms."""
@@ -35,9 +46,17 @@ LOST_KICK_S: Final = 0.5
 """A pod Ready later than this after its address was not made ready by its first kick."""
 
 
+Steps = dict[str, list[float]]
+
+
 def _entry(name: str, samples_s: Sequence[float], source: str) -> str:
-    values = ", ".join(f"{max(0.0, q) * 1e3:.3g}ms" for q in evenly(samples_s))
+    values = ", ".join(_milliseconds(q) for q in evenly(samples_s))
     return _value(name, f"{{quantiles: [{values}]}}", f"n={len(samples_s)}; {source}")
+
+
+def _milliseconds(value_s: float) -> str:
+    text = np.format_float_positional(max(0.0, value_s) * 1e3, precision=3, fractional=False, trim="-")
+    return f"{text}ms"
 
 
 def _value(name: str, value: str, source: str) -> str:
@@ -61,15 +80,46 @@ def _graceful_exit(row: dict[str, str]) -> float:
     return float(row["master_exit_s"]) - float(row["last_close_s"])
 
 
-def profile(data: Path) -> str:
-    """The profile's text from the logs in *data*."""
-    logs = [read_log(path) for path in sorted(data.glob("cycles-idle-*.csv"))]
-    start = columns([row for log in logs for row in starts(log)])
-    stop = columns([row for log in logs for row in stops(log)])
+def _steps(data: Path, pattern: str) -> tuple[Steps, Steps]:
+    logs = [read_log(path) for path in sorted(data.glob(pattern))]
+    return columns([row for log in logs for row in starts(log)]), columns(
+        [row for log in logs for row in stops(log)]
+    )
+
+
+def idle_profile(data: Path) -> str:
+    """The profile of the cluster left alone."""
+    start, stop = _steps(data, "cycles-idle-*.csv")
     return HEAD + "".join([*_controllers(start, stop, data), *_kubelet(start, stop), *_rest(data)])
 
 
-Steps = dict[str, list[float]]
+def busy_profile(data: Path) -> str:
+    """What differs while a client saturates the node."""
+    start, stop = _steps(data, "cycles-busy-*.csv")
+    first_round = [s for s in start["address_to_ready"] if s < LOST_KICK_S]
+    slices = start["address_to_slice"] + start["ready_to_slice"] + stop["deleted_to_slice"]
+    sets = start["replicaset_to_created"] + stop["replicaset_to_deleted"]
+    runs = [
+        length for path in sorted(data.glob("cycles-busy-*.csv")) for length in sync_lengths(read_log(path))
+    ]
+    half = "half of the step, the other half is the"
+    return BUSY_HEAD + "".join([
+        _entry("api_write", [s / 2 for s in slices], f"pod changed to EndpointSlice changed; {half} controller's"),
+        _entry("endpointslice_sync", [s / 2 for s in slices], f"as api_write; {half} write's"),
+        _entry("controller_sync", [s / 2 for s in sets], f"ReplicaSet to created or deleted; {half} write's"),
+        _entry("schedule", [s / 2 for s in start["created_to_bound"]], f"pod created to bound; {half} write's"),
+        _entry("kubelet_reaction", _less(stop["deleted_to_signal"], float(np.median(stop["runc_to_signal"]))),
+               "deletion seen to SIGTERM, less signal_delivery; the recorder's watch lags too"),
+        _entry("signal_delivery", stop["runc_to_signal"], "runc kill started to SIGTERM generated"),
+        _entry("volume_wait", _less(start["bound_to_cni"], BEFORE_CNI_S), "pod bound to CNI plugin, less 50 ms"),
+        _entry("sandbox", [s + BEFORE_CNI_S for s in start["cni_to_pause"]], "CNI plugin to pause running, and 50 ms"),
+        _entry("container_start", start["pause_to_server"], "pause running to the server's process running"),
+        _entry("status_patch", _less(first_round, WATCH_HOP_S), "address to Ready published, those under 0.5 s"),
+        _entry("exit_to_netns_gone", stop["exit_to_netns_gone"], "last process exited to veth gone"),
+        _entry("terminal_to_removed", stop["terminal_to_removed"], "terminal status to object gone"),
+        _entry("proxy_sync", runs, "iptables-save started to iptables-restore ended"),
+        _entry("fast_stop", stop["signal_to_worker_exit"], "SIGTERM generated to the worker gone"),
+    ])  # fmt: skip
 
 
 def _controllers(start: Steps, stop: Steps, data: Path) -> list[str]:
@@ -129,7 +179,9 @@ def _rest(data: Path) -> list[str]:
 
 
 def main() -> None:
-    Path(sys.argv[2]).write_text(profile(Path(sys.argv[1])), encoding="utf-8")
+    data, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    (folder / "kind-1.34.yaml").write_text(idle_profile(data), encoding="utf-8")
+    (folder / "kind-1.34-busy.yaml").write_text(busy_profile(data), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from validation.calibration.quantiles import summary
 
 SETTLED_S = 1.1
 """After the end of a sync: the next change is not held back any more."""
+LONGEST_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,14 @@ def syncs(log: list[Logged]) -> Syncs:
         seen_to_commit=[run[1] - w for w, run in answers if run],
         seen_to_start=[run[0] - w for w, run in answers if run],
     )
+
+
+def sync_lengths(log: list[Logged]) -> list[float]:
+    """iptables-save started to iptables-restore ended, of every sync of a log. [s]"""
+    begins = [e.at_s for e in log if e.kind == "process.exec" and e.detail.endswith("/iptables-save")]
+    ends = [e.at_s for e in log if e.kind == "process.exit" and "iptables-restor" in e.detail]
+    answers = [(b, min((e for e in ends if e > b), default=float("inf"))) for b in begins]
+    return [end - begin for begin, end in answers if end - begin < LONGEST_S]
 
 
 def patches(log: list[Logged]) -> list[tuple[float, float]]:
