@@ -14,7 +14,7 @@ from sim.scenario.model import Scenario, ServerKind
 
 UNATTRIBUTED = "unattributed"
 SIGKILLED = 128 + 9
-NEAR_S = 0.5
+NEAR_S = 0.25
 """How far containerd's word of an exit and the client's failure may lie apart on a busy machine."""
 STARTING_S = 10.0
 """A container younger than this may not listen yet."""

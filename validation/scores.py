@@ -171,16 +171,14 @@ def _ratio(parts: Sequence[tuple[Samples, Samples]], rng: np.random.Generator) -
     if not parts or total <= 0:
         return Estimate(value=None)
     value = sum(float(np.sum(above)) for above, _ in parts) / total
-    drawn = np.empty(BOOTSTRAPS)
-    for b in range(BOOTSTRAPS):
-        above_sum = below_sum = 0.0
-        for index in rng.integers(len(parts), size=len(parts)):
-            above, below = parts[index]
-            runs = rng.integers(len(above), size=len(above))
-            above_sum += float(np.sum(above[runs]))
-            below_sum += float(np.sum(below[runs]))
-        drawn[b] = above_sum / below_sum if below_sum > 0 else np.nan
-    drawn = drawn[np.isfinite(drawn)]
+    above_sum, below_sum = np.zeros(BOOTSTRAPS), np.zeros(BOOTSTRAPS)
+    times = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=BOOTSTRAPS)
+    for (above, below), chosen in zip(parts, times.T, strict=True):
+        n = len(above)
+        weights = rng.multinomial(chosen * n, np.full(n, 1 / n))  # its runs, drawn anew each time
+        above_sum += weights @ above
+        below_sum += weights @ below
+    drawn = above_sum[below_sum > 0] / below_sum[below_sum > 0]
     if not len(drawn):
         return Estimate(value=value)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -51,8 +51,11 @@ class Loop:
             if now_s >= next_sweep_s:
                 self._sweep(now_s)
                 next_sweep_s = now_s + SWEEP_S
+            due = []
             while self._timers and self._timers[0][0] <= now_s:
-                self._step(heapq.heappop(self._timers)[2])
+                due.append(heapq.heappop(self._timers)[2])
+            for task in due:  # what they add is for the next turn: sockets have theirs too
+                self._step(task)
             if self._started or not self._n_tasks:
                 continue
             until_s = min(self._timers[0][0], next_sweep_s) if self._timers else next_sweep_s

@@ -245,6 +245,7 @@ class Client:
         self._loop = Loop()
         self._out = out
         self._random = random.Random(seed)
+        self._connections: list[Connection] = []
         self._conntrack = Conntrack() if settings.lookup_pods else None
 
     def run(self) -> dict[str, Any]:
@@ -259,17 +260,24 @@ class Client:
         if settings.rate_per_s:
             self._loop.start(self._open_loop(settings.rate_per_s))
         else:
-            for index in range(settings.connections):
-                self._loop.start(self._closed_loop(index))
+            for _ in range(settings.connections):
+                self._loop.start(self._closed_loop())
         self._loop.run()
+        for connection in self._connections:
+            connection.close()
         summary = self._summary(self._loop.now() - self._start_s, time.process_time() - began_cpu_s)
         self._print(kind="summary", **summary)
         return summary
 
+    def _new_connection(self) -> Connection:
+        connection = Connection(len(self._connections), self.settings, self._loop, self.totals)
+        self._connections.append(connection)
+        return connection
+
     # ------------------------------------------------------------ closed loop
 
-    async def _closed_loop(self, index: int) -> None:
-        connection = Connection(index, self.settings, self._loop, self.totals)
+    async def _closed_loop(self) -> None:
+        connection = self._new_connection()
         pause_s = self._random.random() * (self.settings.think_s or 0.0)  # connections start out of step
         while True:
             due_s = self._loop.now() + pause_s
@@ -283,7 +291,6 @@ class Client:
             self._left -= 1
             await self._request(connection)
             pause_s = self._pause_s()
-        connection.close()
 
     def _pause_s(self) -> float:
         mean_s = self.settings.think_s
@@ -295,21 +302,15 @@ class Client:
 
     async def _open_loop(self, rate_per_s: float) -> None:
         """Start requests on schedule, on the connection that has been idle longest, or on one more."""
-        idle: deque[Connection] = deque(
-            Connection(i, self.settings, self._loop, self.totals) for i in range(self.settings.connections)
-        )
-        n_made = self.settings.connections
+        idle = deque(self._new_connection() for _ in range(self.settings.connections))
         due_s = self._start_s + self._gap_s(rate_per_s)
         while due_s < self._end_s and self._left > 0:
-            if due_s > self._loop.now():
-                await self._loop.sleep_until(due_s)
+            await self._loop.sleep_until(due_s)
+            if self._loop.now() >= self._end_s + PACING_LATE_S:
+                break  # too far behind its schedule to catch up
             self._left -= 1
             self._note_lag(due_s)
-            if idle:
-                connection = idle.popleft()
-            else:
-                connection = Connection(n_made, self.settings, self._loop, self.totals)
-                n_made += 1
+            connection = idle.popleft() if idle else self._new_connection()
             self._loop.start(self._one_of_pool(connection, idle))
             due_s += self._gap_s(rate_per_s)
 
