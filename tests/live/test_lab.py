@@ -13,7 +13,7 @@ from sim.scenario import load_one
 from validation.lab import bases, kind, network
 from validation.lab.commands import run, wait_until
 from validation.lab.network import Vanished
-from validation.lab.workload import ensure_images
+from validation.lab.workload import ensure_images, hand_over
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -77,7 +77,7 @@ def restored(lab):
 @pytest.fixture
 def client_pod(lab, namespace):
     """A pod with Python: its packets are forwarded by the node."""
-    lab.load_images(bases.LOAD)
+    hand_over(lab, [bases.LOAD])
     lab.kubectl(
         "-n", namespace, "run", "client", f"--image={bases.LOAD}", "--image-pull-policy=Never",
         "--overrides", json.dumps({"spec": {"nodeName": lab.node_container, "terminationGracePeriodSeconds": 0}}),

@@ -37,7 +37,7 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def _steps() -> Steps:
-    return Steps(Console(stderr=True), cache_dir() / "logs")
+    return Steps(Console(stderr=True, soft_wrap=True), cache_dir() / "logs")
 
 
 @app.command()

@@ -69,8 +69,9 @@ def ready(lab: Lab, *, own_cni: bool) -> None:
         )
         connect_nodes(lab)
     # every node takes pods, the control plane too: it is a node of the scenario
-    if "control-plane" in lab.kubectl("get", "nodes", "-o", "jsonpath={.items[*].spec.taints[*].key}"):
-        lab.kubectl("taint", "nodes", "--all", "node-role.kubernetes.io/control-plane-")
+    control_plane, taint = lab.node_container, "node-role.kubernetes.io/control-plane"
+    if taint in lab.kubectl("get", "node", control_plane, "-o", "jsonpath={.spec.taints[*].key}"):
+        lab.kubectl("taint", "node", control_plane, f"{taint}-")
     limit = f"--timeout={READY_TIMEOUT_S:.0f}s"
     lab.kubectl("wait", "--for=condition=Ready", "nodes", "--all", limit, timeout_s=READY_TIMEOUT_S + 10)
     _close_dns(lab)

@@ -181,7 +181,7 @@ def status(name: str | None) -> Status:
             for node, state in (line.split() for line in conditions.splitlines())
         },
         kubernetes=lab.in_node("cat", "/kind/version").strip(),
-        kube_proxy_mode=lab.in_node("curl", "-s", "http://127.0.0.1:10249/proxyMode").strip(),
+        kube_proxy_mode=_kube_proxy_mode(lab),
         image=node_image_of(lab.node_container),
         vanished=network.vanished(lab),
         rejected_packets=network.rejected_packets(lab),
@@ -189,6 +189,13 @@ def status(name: str | None) -> Status:
         kubeconfig=str(lab.kubeconfig),
         load_container=lab.load_container,
     )
+
+
+def _kube_proxy_mode(lab: Lab) -> str:
+    try:
+        return lab.in_node("curl", "-s", "http://127.0.0.1:10249/proxyMode").strip()
+    except CommandFailed:
+        return "that does not answer"
 
 
 def down(steps: Steps, *, name: str) -> None:

@@ -30,13 +30,13 @@ def ensure_images(lab: Lab, scenario: Scenario, steps: Steps | None = None) -> N
     LabError
         What the scenario says of an image cannot be made true here, or a build failed.
     """
-    steps = steps or Steps(Console(stderr=True), cache_dir() / "logs")
+    steps = steps or _default_steps()
     for reference in sorted(used_images(scenario)):
         image = scenario.images.get(reference)
         if image is None:
             raise LabError(f"{scenario.name}: image {reference} is not described in spec.images")
         _ensure_image(lab, image, definition(scenario, image), steps)
-    _hand_over(lab, sorted(used_images(scenario)), steps)
+    hand_over(lab, sorted(used_images(scenario)), steps)
 
 
 def server_binary(steps: Steps) -> Path:
@@ -79,21 +79,29 @@ def _base(lab: Lab, image: Image, *, airgapped: bool) -> str:
     return bases.server_base(server, version, airgapped=airgapped, registry=registry)
 
 
-def _hand_over(lab: Lab, references: list[str], steps: Steps) -> None:
-    ids = {ref: docker("image", "inspect", "--format", "{{.Id}}", ref).strip() for ref in references}
-    wanted = {f"{reference} {image_id}" for reference, image_id in ids.items()}
+def hand_over(lab: Lab, references: list[str], steps: Steps | None = None) -> None:
+    """Give Docker's images to each node that has not had them yet as they are now."""
+    steps = steps or _default_steps()
+    wanted = {
+        reference: docker("image", "inspect", "--format", "{{.Id}}", reference).strip()
+        for reference in references
+    }
     for node in lab.nodes:
-        missing = sorted(line.split()[0] for line in wanted - _given(lab, node))
+        given = _given(lab, node)
+        missing = [reference for reference, image_id in wanted.items() if given.get(reference) != image_id]
         if missing:
             with steps.step(f"images to {node}"):
                 lab.load_images(*missing, node=node)
-                kept = {line for line in _given(lab, node) if line.split()[0] not in missing}
-                lines = sorted(kept | {line for line in wanted if line.split()[0] in missing})
-                lab.in_node("tee", LOADED, node=node, input="\n".join(lines) + "\n")
+                lines = (f"{reference} {image_id}\n" for reference, image_id in (given | wanted).items())
+                lab.in_node("tee", LOADED, node=node, input="".join(lines))
 
 
-def _given(lab: Lab, node: str) -> set[str]:
+def _given(lab: Lab, node: str) -> dict[str, str]:
     try:
-        return set(lab.in_node("cat", LOADED, node=node).splitlines())
+        return dict(line.split() for line in lab.in_node("cat", LOADED, node=node).splitlines())
     except CommandFailed:
-        return set()
+        return {}
+
+
+def _default_steps() -> Steps:
+    return Steps(Console(stderr=True, soft_wrap=True), cache_dir() / "logs")
