@@ -38,7 +38,7 @@ FILLS: Final[Mapping[Enum, Fill]] = {
     PodState.READY: Fill("#A9D8F3"),
     PodState.TERMINATING: Fill("#F2C76B", "\\\\\\\\"),
     PodState.GONE: Fill("white", "", "#777777", "dotted"),
-    ServerState.UP: Fill("#EBD3E1"),
+    ServerState.UP: Fill("#EBD3E1", "|"),
     ServerState.DOWN: Fill("#444444", "xxxx", "white"),
 }
 
