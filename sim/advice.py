@@ -156,10 +156,32 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
 }
 
 
+_KEPT: Final = (Cause.IDLE_CLOSED, Cause.STOP_IN_FLIGHT)
+"""On a kept-alive connection both are one thing: it stayed with a pod that stopped."""
+_PROXY_STOPS: Final = (
+    "stop the proxy softly (HAProxy: STOPSIGNAL SIGUSR1) after a preStop sleep, with `option idle-close-on-response` and "
+    "a grace period above the longest pause, so that every connection ends with an announced close"
+)
+
+
 def advice_for(scenario: Scenario, causes: Mapping[str, float]) -> str | None:
     """The first thing to change: for the cause that fails most; None when nothing fails."""
-    del scenario
     worst = max(causes, key=lambda name: causes[name], default=None)
     if worst is None or causes[worst] == 0:
         return None
-    return EXPLANATIONS[Cause(worst)].change
+    cause = Cause(worst)
+    if cause in _KEPT and _target_is_proxy(scenario):
+        return _PROXY_STOPS
+    if cause in _KEPT and scenario.load.keep_alive:
+        cause = Cause.IDLE_CLOSED
+    return EXPLANATIONS[cause].change
+
+
+def _target_is_proxy(scenario: Scenario) -> bool:
+    service = next((s for s in scenario.services if s.name == scenario.load.service), None)
+    return service is not None and any(
+        container.haproxy is not None
+        for deployment in scenario.deployments
+        if service.selector and service.selector.items() <= deployment.template.labels.items()
+        for container in deployment.template.containers
+    )
