@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from validation.observations import FOLDER
 
 app = typer.Typer(help="Replay scenarios on a real cluster and hold the prediction against it.")
 
+FILE_WIDTH = 150
+"""Columns of the table where the output is no terminal."""
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -76,7 +79,7 @@ def validate(
 
     Every prediction is made before the first replay and kept beside the runs.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
     with _one_line_errors():
         chosen = [each for path in scenarios or () for each in load(path, sets or ())]
         if not recorded:

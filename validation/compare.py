@@ -113,7 +113,7 @@ def table_of(compared: Sequence[Compared], title: str) -> Table:
     """One line a scenario: predicted interval, real counts, how many lie inside."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     table.add_column("scenario", no_wrap=True)
-    for name in ("P(zero)", "median", "95 %", "runs", "inside", "rollout, s: predicted", "seen"):
+    for name in ("P(zero)", "median", "95 %", "runs", "inside", "rollout, s", "seen, s"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("failed requests of each real run")
     for each in compared:
