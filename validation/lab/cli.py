@@ -1,5 +1,6 @@
 """`rollsim lab up | status | down`: reads the options, calls, prints."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -23,10 +24,11 @@ Name = Annotated[str, typer.Option(help="Name of the kind cluster.")]
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What the lab cannot do ends with its message and code 1; Ctrl-C with code 130."""
+    """What the lab cannot do ends with its message and code 1; Ctrl-C and SIGTERM with code 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends with us
     try:
         yield
-    except LabError as error:
+    except (LabError, OSError) as error:
         typer.echo(f"rollsim lab: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
