@@ -1,0 +1,74 @@
+"""A replay on the running lab: kept whole, and nothing left behind when it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sim.scenario import load_one
+from validation import observations, replay
+from validation.access import Access, ReplayError
+from validation.campaign import Plan, prepare, run_scenario
+from validation.replay import Limits, remove_leftovers
+
+pytestmark = pytest.mark.timeout(400)
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SLEEP5 = CONFIGS / "observed" / "ka-sleep5-term.yaml"
+SHORT = ("load.duration=14s", "load.connections=6")
+
+
+def namespaces(lab):
+    return lab.kubectl("get", "namespaces", "-l", replay.LABEL, "-o", "name").split()
+
+
+def test_each_kept_connection_ends_once(lab, tmp_path):
+    """`preStop: sleep 5` and keep-alive: every connection fails once or twice, each put to its cause."""
+    scenario = load_one(SLEEP5, SHORT)
+    plan = Plan(folder=tmp_path, predictions=2)
+    prepare(scenario, Access(lab=lab), plan)
+    seen = run_scenario(scenario, Access(lab=lab), plan)
+    remove_leftovers(Access(lab=lab))
+    assert 6 <= seen.failed <= 12
+    assert set(seen.seen) <= {"eof_reused", "rst_reused"}
+    assert seen.causes.get("idle_closed", 0) >= 5
+    assert seen.rollout_s is not None
+    assert {"pod", "slice", "rules", "container", "link", "deployment"} <= {
+        row["what"] for row in seen.timeline
+    }
+    assert observations.read(tmp_path / scenario.name / "0001.json.gz") == seen
+
+
+def test_ctrl_c_leaves_the_cluster_as_found(lab, tmp_path):
+    """Interrupted under load: no namespace stays, no run is kept, the client in the container has ended."""
+    argv = [sys.executable, "-c", "from sim.cli import main; main()", "validate", str(SLEEP5)]
+    argv += ["--name", lab.name]
+    argv += ["--observations", str(tmp_path), "--predictions", "2"]
+    process = subprocess.Popen(
+        argv, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    assert process.stderr is not None
+    assert any(line.strip() == "load" for line in process.stderr)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=150)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("rollsim validate: interrupted")
+    assert namespaces(lab) == []
+    assert not list(tmp_path.rglob("*.gz"))
+    assert "clients.plain" not in lab.in_load("ps", "-ef")
+
+
+def test_a_deployment_that_never_becomes_ready(lab):
+    """One line with the reason; the namespace is gone."""
+    broken = load_one(SLEEP5)
+    deployment = next(o for o in broken.objects if o["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "rollsim/no-such-image:none"
+    with pytest.raises(ReplayError, match=r"did not become ready within 12 s: 0 of 3 pods ready \(.*Pull"):
+        replay.replay(broken, Access(lab=lab), limits=Limits(ready_s=12))
+    remove_leftovers(Access(lab=lab))
+    assert namespaces(lab) == []
