@@ -159,8 +159,8 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
 _KEPT: Final = (Cause.IDLE_CLOSED, Cause.STOP_IN_FLIGHT)
 """On a kept-alive connection both are one thing: it stayed with a pod that stopped."""
 _PROXY_STOPS: Final = (
-    "stop the proxy softly (HAProxy: STOPSIGNAL SIGUSR1) after a preStop sleep, with `option idle-close-on-response` and "
-    "a grace period above the longest pause, so that every connection ends with an announced close"
+    "stop the proxy softly (HAProxy: STOPSIGNAL SIGUSR1) after a preStop sleep, with `option idle-close-on-response` "
+    "and a grace period above the longest pause, so that every connection ends with an announced close"
 )
 
 

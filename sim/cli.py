@@ -1,71 +1,61 @@
-"""The command `rollsim`: finds the subcommand, turns bad input into one line and exit code 2."""
+"""The command `rollsim`: finds the subcommand, turns bad input into one line and exit code 2.
+
+A subcommand's module is imported when it runs, so `rollsim --help` imports none of them.
+"""
 
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from typing import Final
-
-import click
 
 from sim.errors import InputError
 
 COMMANDS: Final = {
     "predict": (
         "sim.commands.predict",
-        "How many requests will the rollout fail, why, and what to change first?",
+        "how many requests will the rollout fail, why, and what to change first",
     ),
-    "explain": ("sim.commands.explain", "What a cause of failure is, on the wire, and what removes it."),
-    "lab": ("validation.lab.cli", "Bring up, look at and take down a real kind cluster."),
-    "validate": ("validation.cli", "Replay scenarios on a real cluster and hold the prediction against it."),
+    "explain": ("sim.commands.explain", "what a cause of failure is, on the wire, and what removes it"),
+    "lab": ("validation.lab.cli", "bring up, look at and take down a real kind cluster"),
+    "validate": ("validation.cli", "replay scenarios on a real cluster and hold the prediction against it"),
 }
-"""Subcommand → (module, line of help). A module is imported when its command runs."""
+"""Subcommand → (module with its Typer `app`, line of help)."""
 
+HELP: Final = """\
+usage: rollsim COMMAND …      (rollsim COMMAND --help)
 
-class Rollsim(click.Group):
-    """A group whose subcommands are imported on demand: help stays quick."""
+Predict how many client requests a Kubernetes rolling update will fail, why, and what to change.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
+commands
+{commands}
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(COMMANDS[cmd_name][0]).app
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-EXAMPLES: Final = """\b
-Examples:
+examples
   rollsim predict configs/tutorial
   rollsim predict app.yaml --set deployment/web.spec.template.spec.terminationGracePeriodSeconds=60
   rollsim predict app.yaml --fail-above 0
-  rollsim explain idle_closed
-"""
-
-
-@click.group(
-    cls=Rollsim,
-    epilog=EXAMPLES,
-    help="Predict how many client requests a Kubernetes rolling update will fail, why, and what to change.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-@click.version_option(package_name="rollsim")
-def app() -> None:
-    pass
+  rollsim explain idle_closed"""
 
 
 def main() -> None:
-    """Entry point; InputError is one line on standard error and exit code 2."""
+    """Entry point. Exit codes: 0; 1 a check failed; 2 bad input, with one line that says what."""
+    name, *rest = [*sys.argv[1:], ""][:1] + sys.argv[2:]
+    if name in COMMANDS:
+        _run(name, rest)
+    elif name in ("", "-h", "--help"):
+        print(HELP.format(commands="\n".join(f"  {c:10} {text}" for c, (_, text) in COMMANDS.items())))
+    elif name == "--version":
+        print(f"rollsim {version('rollsim')}")
+    else:
+        print(f"rollsim: no command {name!r}; allowed: {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    app = import_module(COMMANDS[name][0]).app
     try:
-        if sys.argv[1:2] in (["lab"], ["validate"]):
-            import_module(COMMANDS[sys.argv[1]][0]).app(prog_name=f"rollsim {sys.argv[1]}", args=sys.argv[2:])
-            return
-        app(prog_name="rollsim")
+        app(args=arguments, prog_name=f"rollsim {name}")
     except InputError as error:
-        print(f"rollsim: {error}", file=sys.stderr)
+        print(f"rollsim {name}: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()

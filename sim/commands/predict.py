@@ -4,9 +4,9 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
 from sim.errors import InputError
 from sim.scenario import load
@@ -19,41 +19,34 @@ if TYPE_CHECKING:
     from sim.scenario.model import Scenario
 
 
-@click.command("predict")
-@click.argument("scenario", nargs=-1, required=True)
-@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a field; may be repeated.")
-@click.option(
-    "--runs", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="Simulated rollouts."
-)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="An array with one object for each scenario.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw one rollout's timeline.")
-@click.option(
-    "--fail-above",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Exit with 1 unless P(failed ≤ N) reaches --confidence in every scenario.",
-)
-@click.option("--confidence", type=click.FloatRange(0, 1), default=0.95, show_default=True)
-def app(
-    scenario: tuple[str, ...],
-    sets: tuple[str, ...],
-    runs: int,
-    seed: int,
-    as_json: bool,
-    plot: Path | None,
-    fail_above: int | None,
-    confidence: float,
-) -> None:
-    """Predict the rollouts of SCENARIO: files, folders of files, or - for standard input.
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-    \b
-    Examples:
-      rollsim predict configs/tutorial --runs 50
-      rollsim predict configs/tutorial/2-keepalive.yaml --json
-      rollsim predict configs/tutorial/2-keepalive.yaml --set load.connections=100 --plot out.png
-    """
-    from sim.prediction import predict  # noqa: PLC0415 - heavy
+
+@app.command()
+def predict(
+    *,
+    scenario: Annotated[list[str], typer.Argument(help="Files, folders of files, or - for standard input.")],
+    sets: Annotated[
+        list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override a field; may be repeated.")
+    ] = [],  # noqa: B006 - typer's way
+    runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Simulated rollouts of each.")] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="An array with one object for each scenario.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw one rollout's timeline into this file.")] = None,
+    fail_above: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Exit with 1 unless P(failed ≤ N) reaches --confidence in every scenario.",
+        ),
+    ] = None,
+    confidence: Annotated[float, typer.Option(min=0, max=1)] = 0.95,
+) -> None:
+    """Predict rollouts: failed requests by cause with intervals, and the first thing to change."""
+    from sim.prediction import predict as replicate  # noqa: PLC0415 - heavy
 
     scenarios = [each for path in scenario for each in load(path, sets)]
     if plot is not None and len(scenarios) > 1:
@@ -63,10 +56,10 @@ def app(
         for each in scenarios:
             task = progress.add_task(each.name, total=runs)
             predictions.append(
-                predict(each, runs=runs, seed=seed, progress=partial(_advance, progress, task))
+                replicate(each, runs=runs, seed=seed, progress=partial(_advance, progress, task))
             )
     if as_json:
-        click.echo(json.dumps([p.to_json() for p in predictions], indent=2))
+        typer.echo(json.dumps([p.to_json() for p in predictions], indent=2))
     else:
         for prediction in predictions:
             _print(prediction)
@@ -75,7 +68,7 @@ def app(
     if fail_above is not None:
         missed = [p for p in predictions if p.p_at_most(fail_above) < confidence]
         for p in missed:
-            click.echo(
+            typer.echo(
                 f"{p.scenario.name}: P(failed ≤ {fail_above}) = {p.p_at_most(fail_above):.3f} "
                 f"is below the confidence asked for, {confidence}",
                 err=True,
