@@ -2,9 +2,13 @@
 
 import hashlib
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from sim.scenario import load_one
+from sim.scenario.model import Scenario
 from sim.streams import Streams
 
 SALT = os.environ.get("ROLLSIM_TEST_SALT", "")
@@ -20,3 +24,10 @@ def seed_of(nodeid: str) -> int:
 def streams(request: pytest.FixtureRequest) -> Streams:
     """Streams seeded from the test's id."""
     return Streams(seed_of(request.node.nodeid))
+
+
+@pytest.fixture
+def tutorial() -> Callable[[str], Scenario]:
+    """A stage of the tutorial by the name of its file."""
+    folder = Path(__file__).parent.parent / "configs" / "tutorial"
+    return lambda stage: load_one(folder / f"{stage}.yaml")
