@@ -1,5 +1,6 @@
 """The kernel's counters and the CPU's before and after a run: do they tell of a spoiled one?"""
 
+import os
 from collections.abc import Mapping
 
 from validation.lab.cluster import Lab
@@ -8,6 +9,12 @@ TCP = ("TWRecycled", "ListenOverflows", "ListenDrops", "TCPTimeouts", "TCPSynRet
 CONNTRACK = ("insert_failed", "drop", "early_drop")
 SCRIPT = """cat /proc/net/netstat; echo ==; conntrack -S 2>/dev/null; echo ==; head -1 /proc/stat; echo ==
 for n in /run/netns/*; do nsenter --net=$n cat /proc/net/netstat 2>/dev/null; done; true"""
+CPU_USAGE = """cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null ||
+sed -n 's/^usage_usec \\(.*\\)/\\1000/p' /sys/fs/cgroup/cpu.stat"""
+"""Nanoseconds of CPU that a container has used, by cgroup v1 or v2."""
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+OTHERS_MATTER = 0.15
+"""Share of all cores: a run beside such work was not alone on the machine."""
 SPOILING = {
     "insert_failed": "two connections met on one source port (conntrack insert_failed)",
     "drop": "connection tracking dropped packets (conntrack drop)",
@@ -28,8 +35,14 @@ def read_counters(lab: Lab) -> Counters:
     for name in CONNTRACK:
         words = conntrack.replace("=", " ").split()
         found[name] = sum(int(words[i + 1]) for i, word in enumerate(words[:-1]) if word == name)
-    ticks = [int(word) for word in cpu.split()[1:9]]
-    return found | {"cpu_ticks": sum(ticks), "cpu_idle_ticks": ticks[3] + ticks[4]}
+    user, nice, system, idle, waiting, irq, softirq, stolen = (int(word) for word in cpu.split()[1:9])
+    busy = user + nice + system + irq + softirq
+    ours = [lab.in_node("sh", "-c", CPU_USAGE, node=node) for node in (*lab.nodes, lab.load_container)]
+    return found | {
+        "cpu_ticks": busy + idle + waiting + stolen,
+        "cpu_busy_ticks": busy,
+        "cpu_ours_ns": sum(int(usage) for usage in ours),
+    }
 
 
 def _tcp(netstat: str) -> dict[str, int]:
@@ -50,10 +63,18 @@ def moved(before: Counters, after: Counters) -> dict[str, int]:
 
 def cpu_busy(change: Counters) -> float:
     """Share of all cores that was busy."""
-    total = change["cpu_ticks"]
-    return round(1 - change["cpu_idle_ticks"] / total, 3) if total else 0.0
+    return round(change["cpu_busy_ticks"] / max(change["cpu_ticks"], 1), 3)
+
+
+def cpu_others(change: Counters) -> float:
+    """Share of all cores that neither the cluster nor the client used."""
+    ours = change["cpu_ours_ns"] / 1e9 * TICKS_PER_S
+    return round(max(change["cpu_busy_ticks"] - ours, 0) / max(change["cpu_ticks"], 1), 3)
 
 
 def spoiling(change: Counters) -> list[str]:
     """What the counters say against a run."""
-    return [f"{reason}: {change[name]}" for name, reason in SPOILING.items() if change.get(name)]
+    said = [f"{reason}: {change[name]}" for name, reason in SPOILING.items() if change.get(name)]
+    if "cpu_ticks" in change and (share := cpu_others(change)) > OTHERS_MATTER:
+        said.append(f"something else used {share:.0%} of the CPU")
+    return said

@@ -63,6 +63,8 @@ class Observation:
     versions: Mapping[str, str] = field(default_factory=dict)
     cores: int = 1
     cpu_busy: float | None = None
+    cpu_others: float | None = None
+    """Share of all cores that neither cluster nor client used."""
     counters: Mapping[str, int] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
     prediction: Mapping[str, Any] | None = None
@@ -135,6 +137,7 @@ def observe(
         versions=dict(replayed.versions),
         cores=cores(),
         cpu_busy=replayed.cpu_busy,
+        cpu_others=replayed.cpu_others,
         counters=dict(replayed.counters),
         report=dict(load.details),
         prediction=prediction,
@@ -205,7 +208,7 @@ def read_all(folder: Path = FOLDER) -> Iterator[Observation]:
 
 PLAIN_COLUMNS = (
     "scenario", "run", "requests", "failed", "tool_failed", "counted_by", "aborted", "rollout_s",
-    "update_at_s", "old_pods_gone_s", "load_s", "cpu_busy", "scenario_hash", "client", "cores", "date",
+    "update_at_s", "old_pods_gone_s", "load_s", "cpu_busy", "cpu_others", "scenario_hash", "client", "cores", "date",
 )  # fmt: skip
 VERSION_COLUMNS = ("kernel", "kubernetes", "kube_proxy_mode", "containerd", "nginx", "haproxy")
 PREDICTED_COLUMNS = ("predicted_median", "predicted_low", "predicted_high", "predicted_p_zero")

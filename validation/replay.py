@@ -16,7 +16,7 @@ from typing import Any
 from sim.scenario.model import Scenario, ServerKind, UpdateAction
 from validation import load as loads
 from validation.access import Access, ReplayError
-from validation.counters import cpu_busy, moved, read_counters, spoiling
+from validation.counters import cpu_busy, cpu_others, moved, read_counters, spoiling
 from validation.load import LoadResult, Target
 from validation.record import Recorder
 from validation.timeline import Row, is_complete, read_timeline
@@ -58,6 +58,8 @@ class Replayed:
     timeline: tuple[Row, ...]
     counters: Mapping[str, int]
     cpu_busy: float | None
+    cpu_others: float | None
+    """Share of all cores that neither cluster nor client used."""
     spoiled: tuple[str, ...]
     notes: tuple[str, ...]
     versions: Mapping[str, str]
@@ -311,6 +313,7 @@ class _Run:
             timeline=tuple(timeline),
             counters={k: v for k, v in change.items() if not k.startswith("cpu_")},
             cpu_busy=cpu_busy(change) if change else None,
+            cpu_others=cpu_others(change) if change else None,
             spoiled=tuple(self._spoiled),
             notes=tuple(self._notes),
             versions=versions,
