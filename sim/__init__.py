@@ -6,7 +6,9 @@
 >>> predict(scenario, runs=200).p_zero
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sim.errors import InputError, ModelBug, UnsupportedInput
@@ -43,5 +45,16 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'sim' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value  # a submodule of the same name would hide it
+    globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """The import of the submodule `sim.simulate` would hide the function of that name: it may not."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LAZY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
