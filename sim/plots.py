@@ -3,6 +3,7 @@
 Every picture is a Figure of its own: no pyplot, no shared state, any backend.
 """
 
+import io
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -32,6 +33,15 @@ from sim.simulate import Result
 MAX_BINS: Final = 160
 MANY_LANES: Final = 14
 LEGEND_ROWS: Final = 6
+
+
+class Picture(Figure):
+    """A figure that a notebook shows by itself, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        self.savefig(out, format="png")
+        return out.getvalue()
 
 
 def plot_timeline(rollout: Result | TimelineData) -> Figure:
@@ -96,7 +106,7 @@ class _Sheet:
             "answered": (answered_in, self.RATE_IN),
             "lanes": (answered_in + self.RATE_IN + self.GAP_IN, lanes_in),
         }
-        self.figure = Figure(figsize=self._size, dpi=110)
+        self.figure = Picture(figsize=self._size, dpi=110)
 
     def axes(self, column: int, row: str, sharex: Axes | None = None) -> Axes:
         bottom_in, height_in = self._rows[row]
@@ -265,7 +275,7 @@ def plot_prediction(
     observed : dict, optional
         Scenario's name → counts of real rollouts. Held against the tool's own figure where it prints one.
     """
-    figure = Figure(figsize=(9.0, 1.2 + 0.45 * len(predictions)), layout="constrained", dpi=110)
+    figure = Picture(figsize=(9.0, 1.2 + 0.45 * len(predictions)), layout="constrained", dpi=110)
     axes = figure.add_subplot()
     for y, each in enumerate(predictions):
         values = each.failed if each.tool_failed is None or observed is None else each.tool_failed
@@ -274,8 +284,15 @@ def plot_prediction(
         axes.hlines(y, *inner, colors="#0072B2", linewidths=6.0, zorder=2)
         axes.plot([np.median(values)], [y], "|", color="black", markersize=15, markeredgewidth=2.0, zorder=3)
         real = (observed or {}).get(each.scenario.name, ())
-        offsets = 0.28 + 0.0 * np.arange(len(real))
-        axes.plot(real, y + offsets, "x", color="#D55E00", markersize=6, markeredgewidth=1.4, zorder=4)
+        axes.plot(
+            real,
+            np.full(len(real), y + 0.28),
+            "x",
+            color="#D55E00",
+            markersize=6,
+            markeredgewidth=1.4,
+            zorder=4,
+        )
     axes.set_yticks(range(len(predictions)), [each.scenario.name for each in predictions])
     axes.set_ylim(len(predictions) - 0.4, -0.6)
     axes.set_xscale("symlog", linthresh=10.0)

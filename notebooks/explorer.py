@@ -1,0 +1,180 @@
+"""Sliders for one scenario: each change draws a rollout at once and counts many more while you look.
+
+Every control is an override, as `--set` takes them; the picture is of one rollout, the numbers of many. The
+same seed throughout: what differs between two settings is the setting.
+"""
+
+import asyncio
+import io
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import lru_cache
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
+from time import perf_counter
+
+import ipywidgets as widgets
+import numpy as np
+
+from sim import InputError, load_one, simulate
+from sim.prediction import prediction_interval
+from sim.scenario.model import Scenario
+from sim.scenario.timing import load_timing
+
+RUNS = 200
+CHUNK = 4
+"""Rollouts that a process simulates before it reports."""
+SEED = 0
+DPI = 72
+
+Sets = tuple[str, ...]
+Counted = list[tuple[int, dict[str, int]]]
+"""Failed requests of each rollout, and by cause."""
+
+
+@lru_cache(maxsize=64)
+def _scenario(path: str, sets: Sets) -> Scenario:
+    return load_one(path, sets)
+
+
+@lru_cache(maxsize=8)
+def _timing(name: str, beside: Path):
+    return load_timing(name, beside=beside)
+
+
+def count_failed(path: str, sets: Sets, first: int, n: int) -> Counted:
+    """Replications *first* … *first* + *n* - 1; runs in a process of its own."""
+    scenario = _scenario(path, sets)
+    timing = _timing(scenario.timing, scenario.source.parent)
+    results = [simulate(scenario, seed=SEED, replication=i, timing=timing) for i in range(first, first + n)]
+    return [(result.n_failed, result.causes) for result in results]
+
+
+def _start_worker() -> None:
+    """Behind the picture in turn, deaf to the kernel's interrupts, and gone when the kernel is."""
+    os.nice(10)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_kernel, daemon=True).start()
+
+
+def _end_with_kernel() -> None:
+    parent_process().join()
+    os._exit(0)
+
+
+class Control:
+    """A widget and what its value sets."""
+
+    def __init__(self, widget: widgets.Widget, sets: Callable[[object], Sequence[str]]) -> None:
+        self.widget = widget
+        self._sets = sets
+
+    @property
+    def sets(self) -> Sequence[str]:
+        return self._sets(self.widget.value)
+
+
+class Explorer:
+    """A scenario under controls. Show `panel` in a cell; `await settled()` waits for all rollouts."""
+
+    def __init__(self, path: str | Path, controls: Mapping[str, Control], *, base: Sequence[str] = ()) -> None:
+        self._path, self._base = str(path), tuple(base)
+        self.controls = controls
+        self.picture = widgets.Image(format="png")
+        self.numbers = widgets.HTML()
+        self.counts: list[int] = []
+        self.change_s = 0.0
+        """What the last change took until picture and mean stood there."""
+        self.interval_s = 0.0
+        """… and until all rollouts were counted."""
+        self._causes: Counter[str] = Counter()
+        self._futures: list[Future[Counted]] = []
+        self._gathering: asyncio.Task[None] | None = None
+        self._pool = ProcessPoolExecutor(
+            os.cpu_count(), mp_context=get_context("spawn"), initializer=_start_worker
+        )
+        for control in controls.values():
+            control.widget.observe(lambda _: self.change(), names="value")
+        self.panel = widgets.VBox(
+            [widgets.HBox([c.widget for c in controls.values()], layout={"flex_flow": "row wrap"})]
+            + [self.numbers, self.picture]
+        )
+        self.change()
+
+    @property
+    def sets(self) -> Sets:
+        """The overrides of the controls as they stand: what to give `rollsim predict --set`."""
+        return (*self._base, *(each for control in self.controls.values() for each in control.sets))
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.counts))
+
+    def change(self) -> None:
+        """Draw one rollout of today's settings and start counting the others."""
+        self._began_s = perf_counter()
+        self._stop()
+        sets = self.sets
+        try:
+            scenario = _scenario(self._path, sets)
+        except InputError as error:
+            self.numbers.value = f"<b>{error}</b>"
+            return
+        self._futures = [
+            self._pool.submit(count_failed, self._path, sets, first, min(CHUNK, RUNS - first))
+            for first in range(1, RUNS, CHUNK)
+        ]
+        shown = simulate(scenario, seed=SEED, timing=_timing(scenario.timing, scenario.source.parent))
+        self.counts, self._causes = [shown.n_failed], Counter(shown.causes)
+        out = io.BytesIO()
+        shown.plot_timeline().savefig(out, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
+        self.picture.value = out.getvalue()
+        waiting = []
+        for future in self._futures:
+            if future.done():
+                self._take(future.result())
+            else:
+                waiting.append(future)
+        self._tell()
+        self.change_s = perf_counter() - self._began_s
+        try:
+            self._gathering = asyncio.get_running_loop().create_task(self._gather(waiting))
+        except RuntimeError:  # outside a kernel nobody waits for more
+            self._gathering = None
+
+    async def settled(self) -> None:
+        """All rollouts of the last change are counted."""
+        if self._gathering is not None:
+            await self._gathering
+
+    async def _gather(self, waiting: Sequence[Future[Counted]]) -> None:
+        for each in asyncio.as_completed([asyncio.wrap_future(future) for future in waiting]):
+            self._take(await each)
+            self._tell()
+        self.interval_s = perf_counter() - self._began_s
+
+    def _stop(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+        for future in self._futures:
+            future.cancel()
+
+    def _take(self, counted: Counted) -> None:
+        for n_failed, causes in counted:
+            self.counts.append(n_failed)
+            self._causes.update(causes)
+
+    def _tell(self) -> None:
+        n = len(self.counts)
+        low, high = prediction_interval(np.array(self.counts))
+        none = np.mean(np.array(self.counts) == 0)
+        causes = ", ".join(f"{cause} {total / n:.1f}" for cause, total in self._causes.most_common(4))
+        self.numbers.value = (
+            f"<b>{self.mean:.1f}</b> failed requests in the mean"
+            f" &nbsp; 95 %: {low:.0f} to {high:.0f} &nbsp; none fails: {none:.0%} &nbsp; {causes}"
+            f" &nbsp; <small>({n} rollouts)</small>"
+        )
