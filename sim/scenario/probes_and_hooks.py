@@ -184,6 +184,8 @@ def read_hook(
         case HookKind.SLEEP:
             seconds = handler.integer("seconds", least=0, most=grace_s)
             handler.finish()
+            if stated is not None:
+                raise stated.fault("a sleep hook says itself what it does: take this out")
             read = Hook(kind=kind, duration_s=float(seconds))
         case HookKind.EXEC:
             command = handler.texts("command", least=1)
@@ -252,7 +254,7 @@ def _stated_hook(kind: HookKind, stated: Fields) -> Hook:
         if not isinstance(path, str) or not path.startswith("/"):
             raise stated.error("removes", f"got {shown(path)}, expected absolute paths")
     for _, name in hook.signals:
-        if name not in _SIGNALS:
+        if not isinstance(name, str) or name not in _SIGNALS:
             raise stated.error("signals", f"got {shown(name)}, allowed: {', '.join(sorted(_SIGNALS))}")
     stated.finish()
     return hook

@@ -184,6 +184,13 @@ def test_bad_statement(files, stated, part):
     refused(files, part)
 
 
+def test_a_statement_about_a_sleep(files):
+    """A sleep hook says itself what it does."""
+    with_hook(files, {"sleep": {"seconds": 5}})
+    files.spec["hooks"] = {"app/web/preStop": {"duration": "1s"}}
+    refused(files, "a sleep hook says itself what it does")
+
+
 def test_http_hook(files):
     """One GET: at once unless stated; said where it is not."""
     with_hook(files, {"httpGet": {"path": "/drain", "port": 80}})

@@ -4,6 +4,8 @@ import io
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sim.errors import InputError
 from sim.scenario import load, load_one
@@ -133,3 +135,51 @@ def test_cluster(files):
 def test_the_same_files_give_the_same_data(files):
     """Loading has no memory and no chance in it."""
     assert files.load() == files.load()
+
+
+JUNK = [
+    None,
+    0,
+    -1,
+    1.5,
+    True,
+    "",
+    "x",
+    "5s",
+    [],
+    {},
+    [None],
+    [{}],
+    {"name": "x"},
+    10**30,
+    "a\nb",
+    {"": 1},
+    [[]],
+]
+
+
+def places(value, path=()):
+    """Every way down into *value*."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from places(value[key], (*path, key))
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_value_anywhere_is_read_or_refused_in_one_line(files, data):
+    """Whatever stands in a field: a scenario, or an InputError of one line."""
+    fresh = type(files)(files.folder)
+    fresh.with_proxy()
+    fresh.container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", "sleep 5"]}}}
+    fresh.spec["hooks"] = {"app/web/preStop": {"removes": {"1s": ["/a"]}, "signals": {"1s": "SIGQUIT"}}}
+    documents = [fresh.scenario, fresh.config_map, fresh.service, fresh.deployment, *fresh.more]
+    here = data.draw(st.sampled_from(documents))
+    *way, last = data.draw(st.sampled_from(list(places(here))))
+    for step in way:
+        here = here[step]
+    here[last] = data.draw(st.sampled_from(JUNK))
+    try:
+        fresh.load()
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017
