@@ -124,7 +124,7 @@ def test_no_file(tmp_path):
         read_documents(tmp_path)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(alphabet="abk: -[]{}&*!|>'\"\n\t#%@`,?x0.~<", max_size=60) | st.binary(max_size=40))
 def test_any_file_is_read_or_refused_in_one_line(tmp_path, text):
     """Whatever stands in the file: documents, or an InputError of one line."""
@@ -144,7 +144,7 @@ def test_any_file_is_read_or_refused_in_one_line(tmp_path, text):
         max_leaves=20,
     )
 )
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_written_and_read(tmp_path, value):
     """What a YAML writer wrote comes back."""
     (found,) = read(tmp_path, yaml.safe_dump({"value": value}))

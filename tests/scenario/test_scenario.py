@@ -165,7 +165,7 @@ def places(value, path=()):
         yield from places(value[key], (*path, key))
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_value_anywhere_is_read_or_refused_in_one_line(files, data):
     """Whatever stands in a field: a scenario, or an InputError of one line."""
