@@ -366,6 +366,8 @@ class Traffic:
         client_s = cpu.get(self.kind.name, cpu["ab"]) + (0.0 if self.keeps else connect_s)
         app_image = self._apps[0].image if self._apps else None
         app_s = cpu[app_image.server.value if app_image else "nginx"]
+        if not (self.keeps_backends if self.has_proxy else self.keeps):
+            app_s += connect_s  # accept and close
         delay_s = 0.0  # on one machine the wire is the kernel's work, and counts as CPU
         if self._apps:
             delay_s += service_time(self._apps[0], self.load.path).mean_s
