@@ -1,6 +1,7 @@
 """Who reaches whom: that the load's Service and every proxy's servers lead to pods that listen."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from sim.errors import InputError, UnsupportedInput
 from sim.scenario.durations import shown
@@ -35,6 +36,37 @@ def check_routes(scenario: Scenario, where: str) -> None:
         for deployment in behind:
             target = next((entry for entry in service.ports if entry.port == port), None)
             _check_listening(deployment, port if target is None else target, f"{where}: Service {name}")
+
+
+def with_reached_frontend(deployment: Deployment, services: tuple[Service, ...]) -> Deployment:
+    """The same with each HAProxy's one frontend that a Service sends to; the others get no request.
+
+    Raises
+    ------
+    UnsupportedInput
+        Services send to several frontends of one HAProxy.
+    """
+    labels = deployment.template.labels
+    ports = {p.target_port for s in services if selects(s.selector, labels) for p in s.ports}
+    containers = tuple(
+        _reached(deployment.name, container, ports) for container in deployment.template.containers
+    )
+    return replace(deployment, template=replace(deployment.template, containers=containers))
+
+
+def _reached(deployment: str, container: Container, ports: set[int | str]) -> Container:
+    conf = container.haproxy
+    if conf is None:
+        return container
+    numbers = {container.ports.get(port, port) if isinstance(port, str) else port for port in ports}
+    found = tuple(frontend for frontend in conf.frontends if numbers & set(frontend.binds))
+    if len(found) > 1:
+        names = ", ".join(frontend.name for frontend in found)
+        raise UnsupportedInput(
+            f"Deployment {deployment}: haproxy.cfg: not modelled: Services send to several frontends of one HAProxy "
+            f"({names}); take the others out"
+        )
+    return replace(container, haproxy=replace(conf, frontends=found)) if found else container
 
 
 def serves(container: Container, port: int | str) -> bool | None:

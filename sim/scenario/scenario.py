@@ -17,7 +17,7 @@ from sim.scenario.overrides import Overrides
 from sim.scenario.pods import Surroundings
 from sim.scenario.probes_and_hooks import StatedHooks
 from sim.scenario.reader import Fields
-from sim.scenario.routes import check_routes
+from sim.scenario.routes import check_routes, with_reached_frontend
 from sim.scenario.updates import Action, read_actions, resolve_action
 
 API_VERSION: Final = "rollsim/v1"
@@ -117,7 +117,8 @@ class _Meaning:
             images=self.images,
             hooks=self.hooks,
         )
-        return {found.name: read_deployment(found, around, notes) for found in objects.of_kind("Deployment")}
+        read = (read_deployment(found, around, notes) for found in objects.of_kind("Deployment"))
+        return {found.name: with_reached_frontend(found, self.services) for found in read}
 
 
 def _scenario(document: Document, beside: list[Document], overrides: Overrides) -> Scenario:

@@ -1,6 +1,7 @@
 """Loading: files, directories, standard input, and the Scenario document itself."""
 
 import io
+from pathlib import Path
 
 import pytest
 import yaml
@@ -183,3 +184,19 @@ def test_any_value_anywhere_is_read_or_refused_in_one_line(files, data):
         fresh.load()
     except InputError as error:
         assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_the_frontend_that_a_service_reaches_is_the_one(tmp_path):
+    """A stats page of its own port before the real frontend gets no request of the load."""
+    source = Path(__file__).parents[2] / "configs" / "tutorial"
+    manifest = (source / "manifests" / "proxy.yaml").read_text()
+    stats = "    frontend stats\n      bind 0.0.0.0:9000\n      default_backend myapp\n"
+    assert "    listen myapp" in manifest
+    (tmp_path / "proxy.yaml").write_text(manifest.replace("    listen myapp", f"{stats}    listen myapp"))
+    (tmp_path / "app.yaml").write_text((source / "manifests" / "app.yaml").read_text())
+    text = (source / "3-proxy.yaml").read_text().replace("manifests/", "")
+    (tmp_path / "scenario.yaml").write_text(text)
+    [proxy] = [d for d in load_one(tmp_path / "scenario.yaml").deployments if d.name == "myapp-proxy"]
+    conf = proxy.template.containers[0].haproxy
+    assert conf is not None
+    assert [frontend.name for frontend in conf.frontends] == ["myapp"]
