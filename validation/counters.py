@@ -13,9 +13,6 @@ CPU_USAGE = """cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null ||
 sed -n 's/^usage_usec \\(.*\\)/\\1000/p' /sys/fs/cgroup/cpu.stat"""
 """Nanoseconds of CPU that a container has used, by cgroup v1 or v2."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-OTHERS_MATTER = 0.25
-"""Share of all cores: a client that takes all the CPU it gets was not alone beside such work. A paced client
-that kept its pacing was served all the same."""
 SPOILING = {
     "insert_failed": "two connections met on one source port (conntrack insert_failed)",
     "drop": "connection tracking dropped packets (conntrack drop)",
@@ -73,9 +70,6 @@ def cpu_others(change: Counters) -> float:
     return round(max(change["cpu_busy_ticks"] - ours, 0) / max(change["cpu_ticks"], 1), 3)
 
 
-def spoiling(change: Counters, *, paced: bool) -> list[str]:
+def spoiling(change: Counters) -> list[str]:
     """What the counters say against a run."""
-    said = [f"{reason}: {change[name]}" for name, reason in SPOILING.items() if change.get(name)]
-    if not paced and "cpu_ticks" in change and (share := cpu_others(change)) > OTHERS_MATTER:
-        said.append(f"something else used {share:.0%} of the CPU")
-    return said
+    return [f"{reason}: {change[name]}" for name, reason in SPOILING.items() if change.get(name)]

@@ -303,7 +303,7 @@ class _Run:
                 self._notes.append("the load ended before the last old pod was gone")
             time.sleep(0.3)
         timeline = read_timeline(recorder)
-        self._spoiled += [*result.troubles, *spoiling(change, paced=load.client in loads.OWN_CLIENTS)]
+        self._spoiled += [*result.troubles, *spoiling(change)]
         return Replayed(
             load=result,
             updated_t=updated_t,
