@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sim.scenario import load
 from sim.scenario.distributions import Constant, Uniform
 from sim.scenario.model import (
     Container,
@@ -126,6 +127,8 @@ def test_counters_are_those_of_the_bridge():
 
 # ---------------------------------------------------------------- images of a scenario
 
+CONFIGS = Path(__file__).parents[2] / "configs"
+
 RED = Image(reference="app:red", server=ServerKind.NGINX, version="1.22")
 
 
@@ -235,6 +238,16 @@ def test_a_generic_server_is_told_all_that_the_scenario_says():
     assert (told["port"], told["keepAlive"], told["idleTimeout"]) == (8080, False, 5.0)
     assert told["serviceTime"] == {"kind": "Constant", "value_s": 0.2}
     assert told["onStop"]["SIGTERM"]["exit"] == stop.exit.value
+
+
+@pytest.mark.parametrize("folder", ["tutorial", "matrix"])
+def test_the_lab_can_build_every_image_of_the_kept_scenarios(folder):
+    """Nothing that they say of an image is beyond the lab, and it has each server's version."""
+    for each in load(CONFIGS / folder):
+        for image in map(each.images.__getitem__, used_images(each)):
+            assert definition(each, image).dockerfile
+            if image.server is not ServerKind.GENERIC:
+                assert bases.server_base(image.server.value, image.version, airgapped=True, registry=None)
 
 
 def test_images_of_an_update_are_built_before_it():

@@ -120,7 +120,7 @@ def _create(steps: Steps, name: str, *, n_nodes: int, airgap: bool, mirror: str 
     own_cni = image is None
     if image is None:
         image = _from_packages(steps)
-    host.require_space(host.RUN_SPACE_BYTES)
+    host.require_space(n_nodes * host.NODE_SPACE_BYTES)
     with steps.step("kind cluster") as log:
         kind.ensure_docker_network()
         network.reject_on_host(image)  # before the first node: it is confined from its first packet on
