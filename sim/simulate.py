@@ -35,6 +35,8 @@ class Result:
     load_ended_s: float
     rollout_s: float | None
     """Update to the status complete, the slowest Deployment. [s] None: no update, or never complete."""
+    ab_spin_cpu_s: float
+    """CPU of one round of ab's poll loop. [s]"""
     last_old_pod_gone_s: float | None
     """When the last pod of an old template was gone. [s from the start of the load] None: it was not."""
 
@@ -78,7 +80,13 @@ class Result:
         lengths = self.tally.n_by_length
         first = next(iter(lengths), 0)
         n_other = sum(n for length, n in lengths.items() if length != first)
-        return report(load.client, load.options, self.tally.by_class(), n_other_length=n_other)
+        return report(
+            load.client,
+            load.options,
+            self.tally.by_class(),
+            n_other_length=n_other,
+            n_spins=round(self.tally.spun_s / self.ab_spin_cpu_s),
+        )
 
     @cached_property
     def failures(self) -> "pd.DataFrame":
@@ -185,6 +193,7 @@ def simulate(
         marks=tuple(world.marks),
         load_ended_s=traffic.ended_s,
         rollout_s=_rollout_s(plane, [u.to.name for u in updates]),
+        ab_spin_cpu_s=timing.ab_spin_cpu_s,
         last_old_pod_gone_s=_gone_s(world, old_pods),
     )
 

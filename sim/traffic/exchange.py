@@ -373,8 +373,13 @@ class Connection:
             self.link = self._open(resume.server)
             self.link.n_requests = 1
             return
+        spun = False
         for gap_s in (*SYN_AGAIN_AFTER_S, float("inf")):
             server = self._draw()
+            if server is None and traffic.kind.spins_on_icmp and gap_s == SYN_AGAIN_AFTER_S[0] and not spun:
+                yield from self._spin(gap_s)
+                spun = True
+                continue
             refused = refusal(server)
             if refused is not None:
                 yield from traffic.refuse(self, refused)
@@ -393,6 +398,18 @@ class Connection:
                 raise Failed(
                     Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, server.pod.name
                 )
+
+    def _spin(self, until_next_syn_s: float) -> Steps:
+        """ICMP in answer to the first SYN is a soft error to Linux: the connect goes on, poll says error.
+
+        ab asks recv, hears "again" and polls anew, as fast as it can, until the next SYN is answered; there the
+        same ICMP is a hard error (net/ipv4/tcp_ipv4.c tcp_v4_err; tried on loopback with ab 2.3).
+        """
+        self.traffic.spins(+1)
+        try:
+            yield from self.pause(until_next_syn_s)
+        finally:
+            self.traffic.spins(-1)
 
     def _draw(self) -> Server | None:
         possible = self.traffic.targets(self.source)

@@ -51,6 +51,8 @@ class Tally:
     """Attempts that the client repeated; not requests of their own."""
     failures: list[Failure] = field(default_factory=list)
     bursts: list[Burst] = field(default_factory=list)
+    spun_s: float = 0.0
+    """How long the client's poll loop ran free on a connect in error (ab)."""
     n_by_length: Counter[int] = field(default_factory=Counter)
     answered: Answered = field(default_factory=Answered)
     """When the successful ones were."""
@@ -104,6 +106,8 @@ class Traffic:
         self._cores = scenario.cluster.cores
         self._rng = streams.take("load")
         self._changed = env.event()
+        self._n_spinning = 0
+        self._spinning_from_s = 0.0
         self._off_cpu = (-1.0, 0.0)
         """(when drawn, how long): see client_off_cpu_s."""
         front = self.targets(0)
@@ -283,6 +287,14 @@ class Traffic:
                 phase=Stage.CONNECTING.value,
             )
             self.tally.bursts.append(Burst(n, began_s, now_s, like))
+
+    def spins(self, change: int) -> None:
+        """One connection more or less on which the client's poll loop runs free."""
+        now_s = float(self.env.now)
+        if self._n_spinning:
+            self.tally.spun_s += now_s - self._spinning_from_s
+        self._n_spinning += change
+        self._spinning_from_s = now_s
 
     # ------------------------------------------------------------------ pace
 
