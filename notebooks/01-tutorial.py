@@ -23,7 +23,7 @@ import os
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
 from sim import load_one, predict, simulate
 from sim.plots import plot_prediction, plot_side_by_side
@@ -44,10 +44,14 @@ def stage(name):
     predictions.append(prediction)
     told = prediction.to_json()
     low, high = told["failed"]["interval95"]
-    lines = [f"**{told['failed']['median']:.0f}** failed requests (95 %: {low:.0f} to {high:.0f}) of {told['requests']['mean']:,.0f}"]
+    lines = [
+        f"**{told['failed']['median']:.0f}** failed requests (95 %: {low:.0f} to {high:.0f}) of {told['requests']['mean']:,.0f}"
+    ]
     if told["tool"]["failed"]:
         low, high = told["tool"]["failed"]["interval95"]
-        lines.append(f"as `{told['tool']['name']}` prints it: {told['tool']['failed']['median']:.0f} ({low:.0f} to {high:.0f})")
+        lines.append(
+            f"as `{told['tool']['name']}` prints it: {told['tool']['failed']['median']:.0f} ({low:.0f} to {high:.0f})"
+        )
     runs = [run for run in real if run.scenario == scenario.name]
     if runs:
         lines.append(f"real rollouts: {', '.join(str(run.counted) for run in runs)}")
@@ -114,20 +118,27 @@ stage("4b-proxy-rollout-lossless")
 # Line: 95 % of rollouts; thick: half of them; tick: the median; crosses: real rollouts, where there are any.
 
 # %%
-plot_prediction(predictions, {name: [run.counted for run in real if run.scenario == name] for name in {r.scenario for r in real}})
+plot_prediction(
+    predictions,
+    {name: [run.counted for run in real if run.scenario == name] for name in {r.scenario for r in real}},
+)
 
 # %%
-pd.DataFrame(
-    [
-        {
-            "stage": p.scenario.name.removeprefix("tutorial-"),
-            "failed, mean": round(float(p.failed.mean()), 1),
-            "none fails": f"{p.p_zero:.0%}",
-            "first thing to change": p.to_json()["advice"] or "",
-        }
-        for p in predictions
-    ]
-).style.hide()
+display(
+    HTML(
+        pd.DataFrame(
+            [
+                {
+                    "stage": p.scenario.name.removeprefix("tutorial-"),
+                    "failed, mean": round(float(p.failed.mean()), 1),
+                    "none fails": f"{p.p_zero:.0%}",
+                    "first thing to change": p.to_json()["advice"] or "",
+                }
+                for p in predictions
+            ]
+        ).to_html(index=False)
+    )
+)
 
 # %% [markdown]
 # ## The article's own load ends too soon

@@ -34,15 +34,21 @@ OLD, NEW = "rollsim/app:red", "rollsim/app:blue"
 
 
 def slider(text, value, low, high):
-    return widgets.IntSlider(value, low, high, description=text, continuous_update=False, style={"description_width": "9em"})
+    return widgets.IntSlider(
+        value, low, high, description=text, continuous_update=False, style={"description_width": "9em"}
+    )
 
 
 def pre_stop(seconds):
-    return [f"{CONTAINER}.lifecycle=" + (f"{{preStop: {{sleep: {{seconds: {seconds}}}}}}}" if seconds else "null")]
+    return [
+        f"{CONTAINER}.lifecycle=" + (f"{{preStop: {{sleep: {{seconds: {seconds}}}}}}}" if seconds else "null")
+    ]
 
 
 controls = {
-    "probe": Control(slider("probe period, s", 1, 1, 10), lambda s: [f"{CONTAINER}.readinessProbe.periodSeconds={s}"]),
+    "probe": Control(
+        slider("probe period, s", 1, 1, 10), lambda s: [f"{CONTAINER}.readinessProbe.periodSeconds={s}"]
+    ),
     "pre_stop": Control(slider("preStop sleep, s", 5, 0, 15), pre_stop),
     "keep_alive": Control(
         widgets.ToggleButtons(options={"keep-alive": True, "one connection each": False}),

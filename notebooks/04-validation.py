@@ -26,7 +26,7 @@ import os
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
 from sim.plots import Picture
 from validation import campaign, compare, observations
@@ -64,7 +64,10 @@ def table(found):
                 "95 %": "{} to {}".format(*each.forecast.interval95),
                 "real runs": " ".join(str(run.counted) for run in each.runs),
                 "inside": "{} of {}".format(
-                    sum(each.forecast.interval95[0] <= run.counted <= each.forecast.interval95[1] for run in each.runs),
+                    sum(
+                        each.forecast.interval95[0] <= run.counted <= each.forecast.interval95[1]
+                        for run in each.runs
+                    ),
                     len(each.runs),
                 ),
             }
@@ -74,7 +77,7 @@ def table(found):
 
 
 for name, found in groups.items():
-    display(Markdown(f"**{campaign.GROUPS[name]}**"), table(found).style.hide())
+    display(Markdown(f"**{campaign.GROUPS[name]}**"), HTML(table(found).to_html(index=False)))
 
 
 # %% [markdown]
@@ -88,7 +91,9 @@ def picture(found):
     axes = figure.subplots()
     for y, each in enumerate(found):
         axes.hlines(y, *each.forecast.interval95, colors="#0072B2", linewidths=5, alpha=0.5)
-        axes.plot([np.median(each.forecast.counted)], [y], "|", color="black", markersize=12, markeredgewidth=2)
+        axes.plot(
+            [np.median(each.forecast.counted)], [y], "|", color="black", markersize=12, markeredgewidth=2
+        )
         real = [run.counted for run in each.runs]
         axes.plot(real, np.full(len(real), y + 0.25), "x", color="#D55E00", markersize=5)
     axes.set_yticks(range(len(found)), [each.forecast.scenario for each in found])

@@ -21,6 +21,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from sim import InputError, load_one, simulate
+from sim.plots import plot_key, plot_timeline
 from sim.prediction import prediction_interval
 from sim.scenario.model import Scenario
 from sim.scenario.timing import load_timing
@@ -54,6 +55,12 @@ def count_failed(path: str, sets: Sets, first: int, n: int) -> Counted:
     return [(result.n_failed, result.causes) for result in results]
 
 
+def _png(figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
+    return out.getvalue()
+
+
 def _start_worker() -> None:
     """Behind the picture in turn, deaf to the kernel's interrupts, and gone when the kernel is."""
     os.nice(10)
@@ -81,7 +88,9 @@ class Control:
 class Explorer:
     """A scenario under controls. Show `panel` in a cell; `await settled()` waits for all rollouts."""
 
-    def __init__(self, path: str | Path, controls: Mapping[str, Control], *, base: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str | Path, controls: Mapping[str, Control], *, base: Sequence[str] = ()
+    ) -> None:
         self._path, self._base = str(path), tuple(base)
         self.controls = controls
         self.picture = widgets.Image(format="png")
@@ -101,7 +110,7 @@ class Explorer:
             control.widget.observe(lambda _: self.change(), names="value")
         self.panel = widgets.VBox(
             [widgets.HBox([c.widget for c in controls.values()], layout={"flex_flow": "row wrap"})]
-            + [self.numbers, self.picture]
+            + [self.numbers, self.picture, widgets.Image(value=_png(plot_key()), format="png")]
         )
         self.change()
 
@@ -130,9 +139,7 @@ class Explorer:
         ]
         shown = simulate(scenario, seed=SEED, timing=_timing(scenario.timing, scenario.source.parent))
         self.counts, self._causes = [shown.n_failed], Counter(shown.causes)
-        out = io.BytesIO()
-        shown.plot_timeline().savefig(out, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
-        self.picture.value = out.getvalue()
+        self.picture.value = _png(plot_timeline(shown, key=False))
         waiting = []
         for future in self._futures:
             if future.done():

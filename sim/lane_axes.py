@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Final
 
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 
 from sim.lanes import Failed, MarkKind, PodLane, PodState, ServerLane, ServerState, Share, Span, TimelineData
 from sim.outcomes import Cause
@@ -38,7 +38,7 @@ FILLS: Final[Mapping[Enum, Fill]] = {
     PodState.READY: Fill("#A9D8F3"),
     PodState.TERMINATING: Fill("#F2C76B", "\\\\\\\\"),
     PodState.GONE: Fill("white", "", "#777777", "dotted"),
-    ServerState.UP: Fill("#EBD3E1", "|"),
+    ServerState.UP: Fill("#F8F0F5", "", PURPLE),
     ServerState.DOWN: Fill("#444444", "xxxx", "white"),
 }
 
@@ -241,23 +241,21 @@ class LaneAxes:
         return row.top + 0.14, row.top + 0.64
 
     def _strips(self) -> None:
+        lines: dict[tuple[str, Share], list[list[tuple[float, float]]]] = defaultdict(list)
         for row in self._rows:
             if isinstance(row.lane, PodLane):
-                self._strip(row.lane.in_rules, row.top + 0.76, "rules")
-                self._strip(row.lane.up_in_proxies, row.top + 0.91, "proxies")
-
-    def _strip(self, spans: Iterable[Span[Share]], y: float, kind: str) -> None:
-        colour, dashes = STRIPS[kind]
-        for share, width in ((Share.ALL, 2.4), (Share.SOME, 1.0)):
-            found = [span for span in spans if span.state is share]
-            self._axes.hlines(
-                [y] * len(found),
-                [span.from_s for span in found],
-                [span.to_s for span in found],
-                colors=colour,
-                linestyles=dashes,
-                linewidths=width * (0.8 if self._small else 1.0),
-                zorder=2,
+                for kind, y, spans in (
+                    ("rules", row.top + 0.76, row.lane.in_rules),
+                    ("proxies", row.top + 0.91, row.lane.up_in_proxies),
+                ):
+                    for span in spans:
+                        lines[kind, span.state].append([(span.from_s, y), (span.to_s, y)])
+        for (kind, share), segments in lines.items():
+            colour, dashes = STRIPS[kind]
+            width = (2.4 if share is Share.ALL else 1.0) * (0.8 if self._small else 1.0)
+            self._axes.add_collection(
+                LineCollection(segments, colors=colour, linestyles=dashes, linewidths=width, zorder=2),
+                autolim=False,
             )
 
     # -- marks and failures

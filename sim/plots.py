@@ -4,10 +4,12 @@ Every picture is a Figure of its own: no pyplot, no shared state, any backend.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, Final
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -26,13 +28,14 @@ from sim.lane_axes import (
     mark_style,
     rows_of,
 )
-from sim.lanes import PodState, ServerState, TimelineData, of_result
+from sim.lanes import MarkKind, ServerState, TimelineData, of_result
+from sim.outcomes import Cause
 from sim.prediction import Prediction, prediction_interval
 from sim.simulate import Result
 
 MAX_BINS: Final = 160
 MANY_LANES: Final = 14
-LEGEND_ROWS: Final = 6
+KEY_ROWS: Final = 8
 
 
 class Picture(Figure):
@@ -44,27 +47,45 @@ class Picture(Figure):
         return out.getvalue()
 
 
-def plot_timeline(rollout: Result | TimelineData) -> Figure:
-    """One rollout: its pods as lanes, what rules and proxies held, failures by cause, rates below."""
-    return _draw([_data(rollout)])
+def plot_timeline(rollout: Result | TimelineData, *, key: bool = True) -> Figure:
+    """One rollout: its pods as lanes, what rules and proxies held, failures by cause, rates below.
+
+    Without *key* it is quicker: `plot_key` draws that once for many.
+    """
+    return _draw([_data(rollout)], key=key)
 
 
 def plot_side_by_side(simulated: Result | TimelineData, observed: Result | TimelineData) -> Figure:
     """Two rollouts of one scenario on the same clock and the same scales."""
-    return _draw([_data(simulated), _data(observed)])
+    return _draw([_data(simulated), _data(observed)], key=True)
+
+
+def plot_key() -> Figure:
+    """What fills, strips and marks of every timeline mean."""
+    figure = Picture(figsize=(_Sheet.WIDTH_IN, 1.65), dpi=110)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    strips = [_strip_key("rules", "in kube-proxy's rules"), _strip_key("proxies", "UP in HAProxy")]
+    marks = [_mark_key(kind) for kind in MARKS]
+    causes = [Line2D([], [], label=c.value, **cause_marker(c.value, 7.0)) for c in Cause]
+    fills = [_fill_key(state) for state in FILLS]
+    _legends(axes, {"pods": (fills, 0.0), "marks": ([*strips, *marks], 0.25), "failed": (causes, 0.43)})
+    return figure
 
 
 def _data(rollout: Result | TimelineData) -> TimelineData:
     return of_result(rollout) if isinstance(rollout, Result) else rollout
 
 
-def _draw(rollouts: Sequence[TimelineData]) -> Figure:
+def _draw(rollouts: Sequence[TimelineData], *, key: bool) -> Figure:
     rows = [rows_of(each) for each in rollouts]
     height = max(height_of(each) for each in rows)
     scale = 0.42 if height <= MANY_LANES else max(0.2, 0.42 * MANY_LANES / height)
     n_letters = max((len(row.text) for each in rows for row in each if row.lane is not None), default=0)
     sheet = _Sheet(
-        columns=len(rollouts), lanes_in=max(1.0, height * scale), left_in=0.8 + 0.06 * max(0, n_letters - 2)
+        columns=len(rollouts),
+        lanes_in=max(1.0, height * scale),
+        left_in=0.8 + 0.06 * max(0, n_letters - 2),
+        key_in=_Sheet.KEY_IN if key else 0.0,
     )
     span = min(r.from_s for r in rollouts), max(r.to_s for r in rollouts)
     below: list[tuple[Axes, Axes]] = []
@@ -81,7 +102,8 @@ def _draw(rollouts: Sequence[TimelineData]) -> Figure:
         top = max(axes.get_ylim()[1] for axes in same)
         for axes in same:
             axes.set_ylim(0.0, 1.06 * top)
-    _legend(sheet.axes(0, "legend"), rollouts)
+    if key:
+        _key(sheet.axes(0, "key"), rollouts)
     return sheet.figure
 
 
@@ -89,19 +111,19 @@ class _Sheet:
     """A figure and where its axes stand: the sizes are known, so no layout has to be searched for."""
 
     WIDTH_IN: Final = 10.2
-    TOP_IN, RATE_IN, GAP_IN, AXIS_IN, LEGEND_IN = 0.6, 0.75, 0.16, 0.55, 1.35
+    TOP_IN, RATE_IN, GAP_IN, AXIS_IN, KEY_IN = 0.6, 0.75, 0.16, 0.55, 1.6
 
-    def __init__(self, *, columns: int, lanes_in: float, left_in: float) -> None:
+    def __init__(self, *, columns: int, lanes_in: float, left_in: float, key_in: float) -> None:
         width_in = self.WIDTH_IN if columns == 1 else 0.8 * self.WIDTH_IN
         self._size = (
             columns * (left_in + width_in) + 0.15,
-            self.TOP_IN + lanes_in + 2 * (self.RATE_IN + self.GAP_IN) + self.AXIS_IN + self.LEGEND_IN,
+            self.TOP_IN + lanes_in + 2 * (self.RATE_IN + self.GAP_IN) + self.AXIS_IN + key_in,
         )
         self._left_in, self._width_in = left_in, width_in
-        failed_in = self.LEGEND_IN + self.AXIS_IN
+        failed_in = key_in + self.AXIS_IN
         answered_in = failed_in + self.RATE_IN + self.GAP_IN
         self._rows = {
-            "legend": (0.0, self.LEGEND_IN),
+            "key": (0.0, key_in),
             "failed": (failed_in, self.RATE_IN),
             "answered": (answered_in, self.RATE_IN),
             "lanes": (answered_in + self.RATE_IN + self.GAP_IN, lanes_in),
@@ -161,7 +183,7 @@ def _rates(answered: Axes, failed: Axes, data: TimelineData, span: tuple[float, 
         mean = data.n_requests / data.load_ended_s
         answered.plot([0.0, data.load_ended_s], [mean, mean], color="black", linestyle="dotted")
         answered.annotate("mean", (0.01, 0.7), xycoords="axes fraction", fontsize=8)
-    failed.stairs(bad, edges, fill=True, color="black")
+    failed.fill_between(edges, np.append(bad, 0.0), step="post", color="black", linewidth=0.0)
     failed.set_xlabel("seconds from the start of the load", fontsize=9)
     for axes, label in ((answered, "requests/s"), (failed, "failed/s")):
         axes.set_ylabel(label, fontsize=9)
@@ -201,56 +223,65 @@ def _binned(spans: Sequence[tuple[float, float, float]], edges: NDArray[Any]) ->
     return total
 
 
-# ---------------------------------------------------------------- legend
+# ---------------------------------------------------------------- key
 
 
-def _legend(axes: Axes, rollouts: Sequence[TimelineData]) -> None:
-    axes.set_axis_off()
-    states = {span.state for data in rollouts for pod in data.pods for span in pod.states}
-    servers = {span.state for data in rollouts for lane in data.servers for span in lane.states}
-    marks = {kind for data in rollouts for pod in data.pods for _, kind in pod.marks}
-    fills = [(s, s.value) for s in PodState if s in states]
-    fills += [(s, f"HAProxy's server {s.value}") for s in ServerState if s in servers]  # type: ignore[misc]
-    patches: list[Any] = [
-        Patch(
-            facecolor=FILLS[s].colour,
-            edgecolor=FILLS[s].edge,
-            hatch=FILLS[s].hatch,
-            linestyle=FILLS[s].line,
-            label=text,
-        )
-        for s, text in fills
-    ]
-    lines: list[Any] = [
-        _strip_key("rules", "in kube-proxy's rules"),
-        *([_strip_key("proxies", "UP in HAProxy")] if _any_strip(rollouts) else []),
-        *(Line2D([], [], label=k.value, **mark_style(*MARKS[k], 6.0)) for k in MARKS if k in marks),
-    ]
+def _key(axes: Axes, rollouts: Sequence[TimelineData]) -> None:
+    """What is in these pictures, with the number of failures by cause."""
+    pods = [pod for data in rollouts for pod in data.pods]
+    states: set[Enum] = set()
+    for data in rollouts:
+        states |= {s.state for pod in data.pods for s in pod.states if s.to_s > data.from_s}
+        states |= {s.state for lane in data.servers for s in lane.states if s.to_s > data.from_s}
+    marks = {kind for pod in pods for _, kind in pod.marks}
+    strips = [_strip_key("rules", "in kube-proxy's rules")]
+    if any(pod.up_in_proxies for pod in pods):
+        strips.append(_strip_key("proxies", "UP in HAProxy"))
     counts: dict[str, list[int]] = {}
     for index, data in enumerate(rollouts):
         for cause, n in data.causes.items():
             counts.setdefault(cause, [0] * len(rollouts))[index] = n
-    causes: list[Any] = [
+    causes = [
         Line2D([], [], label=f"{cause}  {' / '.join(f'{n:,}' for n in each)}", **cause_marker(cause, 7.5))
         for cause, each in counts.items()
     ]
-    for handles, title, at in ((patches, "pods", 0.0), (lines, "marks", 0.28), (causes, "failed", 0.56)):
+    _legends(
+        axes,
+        {
+            "pods": ([_fill_key(state) for state in FILLS if state in states], 0.0),
+            "marks": ([*strips, *(_mark_key(kind) for kind in MARKS if kind in marks)], 0.28),
+            "failed": (causes, 0.56),
+        },
+    )
+
+
+def _legends(axes: Axes, columns: Mapping[str, tuple[Sequence[Artist], float]]) -> None:
+    axes.set_axis_off()
+    for title, (handles, left) in columns.items():
         if handles:
-            key = Legend(
+            legend = Legend(
                 axes,
                 handles,
-                [handle.get_label() for handle in handles],
+                [str(handle.get_label()) for handle in handles],
                 title=title,
                 loc="upper left",
-                bbox_to_anchor=(at, 1.0),
+                bbox_to_anchor=(left, 1.0),
                 borderaxespad=0.0,
                 fontsize=8,
                 title_fontproperties={"size": 8, "weight": "bold"},
                 alignment="left",
                 frameon=False,
-                ncols=-(-len(handles) // LEGEND_ROWS),
+                ncols=-(-len(handles) // KEY_ROWS),
             )
-            axes.add_artist(key)
+            axes.add_artist(legend)
+
+
+def _fill_key(state: Enum) -> Patch:
+    fill = FILLS[state]
+    text = f"HAProxy's server {state.value}" if isinstance(state, ServerState) else state.value
+    return Patch(
+        facecolor=fill.colour, edgecolor=fill.edge, hatch=fill.hatch, linestyle=fill.line, label=text
+    )
 
 
 def _strip_key(kind: str, label: str) -> Line2D:
@@ -258,8 +289,8 @@ def _strip_key(kind: str, label: str) -> Line2D:
     return Line2D([], [], color=colour, linestyle=dashes, linewidth=2.4, label=label)
 
 
-def _any_strip(rollouts: Sequence[TimelineData]) -> bool:
-    return any(pod.up_in_proxies for data in rollouts for pod in data.pods)
+def _mark_key(kind: MarkKind) -> Line2D:
+    return Line2D([], [], label=kind.value, **mark_style(*MARKS[kind], 6.0))
 
 
 # ---------------------------------------------------------------- predictions

@@ -30,7 +30,6 @@ class _Pod:
     first_s: float
     track: Track[PodState] = field(default_factory=Track)
     marks: list[tuple[float, MarkKind]] = field(default_factory=list)
-    ip: str | None = None
     ready: bool = False
     deleting: bool = False
     gone: bool = False
@@ -48,7 +47,6 @@ class _Pod:
             self.marks.append((at_s, MarkKind.PROBE_FAILED))
         if row["restarts"] > self.restarts:
             self.marks.append((at_s, MarkKind.RESTART))
-        self.ip = row["ip"] or self.ip
         self.ready, self.deleting, self.gone = row["ready"], row["deleting"], row["gone"]
         self.restarts = row["restarts"]
         self.track.become(self._state(), at_s)
@@ -83,8 +81,18 @@ class _Fold:
         self.rules = Onlookers()
         self._tables: dict[str, frozenset[str]] = {}
         self._servers: dict[tuple[str, str], Track[ServerState]] = {}
+        self._owners: dict[str, list[tuple[float, str]]] = {}
+        """Address → the pods that had it, each with the time from which it is known."""
+        for row in timeline:
+            self._own(row)
         for row in timeline:
             self._take(row)
+
+    def _own(self, row: Row) -> None:
+        if row["what"] == "pod" and row["ip"]:
+            owners = self._owners.setdefault(row["ip"], [])
+            if not owners or owners[-1][1] != row["pod"]:
+                owners.append((float(row["at_s"]), row["pod"]))
 
     def _take(self, row: Row) -> None:
         match row["what"]:
@@ -105,8 +113,11 @@ class _Fold:
 
     def at_address(self, ip: str | None, at_s: float) -> str | None:
         """The pod that has (or last had) the address at that time."""
-        found = [pod for pod in self.pods.values() if ip and pod.ip == ip and pod.first_s <= at_s]
-        return found[-1].name if found else None
+        owners = self._owners.get(ip or "", [])
+        before = [pod for since_s, pod in owners if since_s <= at_s]
+        if before:
+            return before[-1]
+        return owners[0][1] if owners else None
 
     def _take_server(self, row: Row) -> None:
         """Only changes are logged: before its first one a server was in the other state."""

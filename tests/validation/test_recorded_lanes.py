@@ -58,8 +58,8 @@ def spans(found):
 
 
 ROLLOUT = (
+    rules(-3.1, "10.0.0.1"),
     pod(-3.0, "web-a-1", "10.0.0.1", ready=True),
-    rules(-3.0, "10.0.0.1"),
     pod(4.1, "web-b-2", None),
     container(5.0, "web-b-2", "start"),
     pod(5.5, "web-b-2", "10.0.0.2"),
@@ -90,9 +90,9 @@ def test_pods_states_come_from_objects_and_containers():
 
 
 def test_rules_are_by_pod():
-    """The addresses in the node's rules are drawn under the pods that have them."""
+    """The addresses in the node's rules are drawn under the pods that have them, whichever row came first."""
     old, new = of_observation(recorded(*ROLLOUT)).pods
-    assert spans(old.in_rules) == [(-3.0, 6.4, Share.ALL)]
+    assert spans(old.in_rules) == [(-3.1, 6.4, Share.ALL)]
     assert spans(new.in_rules) == [(6.4, 20.0, Share.ALL)]
 
 
