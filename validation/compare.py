@@ -20,7 +20,7 @@ class Compared:
     forecast: Forecast
     runs: tuple[Observation, ...]
     left_out: int = 0
-    """Spoiled runs, and runs of another version of the scenario."""
+    """Spoiled runs, runs whose tool gave up, and runs of another version of the scenario."""
 
     @property
     def case(self) -> Case:
@@ -40,10 +40,15 @@ def match(forecasts: Iterable[Forecast], observations: Iterable[Observation]) ->
     compared = []
     for forecast in forecasts:
         all_runs = by_name.get(forecast.scenario, [])
-        runs = [r for r in all_runs if r.scenario_hash == forecast.scenario_hash and not r.spoiled]
+        runs = [run for run in all_runs if _comparable(run, forecast)]
         if runs:
             compared.append(Compared(forecast=forecast, runs=tuple(runs), left_out=len(all_runs) - len(runs)))
     return compared
+
+
+def _comparable(run: Observation, forecast: Forecast) -> bool:
+    """A tool that gave up says no figure; a spoiled run and another version of the scenario say nothing."""
+    return run.scenario_hash == forecast.scenario_hash and not run.spoiled and not run.aborted
 
 
 def scores_of(compared: Sequence[Compared]) -> Scores:

@@ -50,7 +50,7 @@ class LoadResult:
     requests: int
     failed: int
     tool_failed: int | None
-    """As the tool's report says; None for our own client, which prints none."""
+    """As the tool's report says; None for our own client, and for a tool that gave up: they print none."""
     aborted: bool = False
     seen: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Mapping[str, Any], ...] = ()
@@ -342,7 +342,7 @@ def _from_report(report: Report, started_t: float) -> LoadResult:
         started_t=started_t,
         requests=report.requests,
         failed=report.failed,
-        tool_failed=report.failed,
+        tool_failed=None if report.aborted else report.failed,
         aborted=report.aborted,
         details=asdict(report),
     )

@@ -124,7 +124,7 @@ def observe(
         requests=load.requests,
         failed=load.failed,
         tool_failed=load.tool_failed,
-        counted_by="client" if load.tool_failed is None else "tool",
+        counted_by="tool" if load.tool_failed is not None or load.aborted else "client",
         aborted=load.aborted,
         rollout_s=since_update(replayed.complete_t),
         update_at_s=since_start(replayed.updated_t),

@@ -29,6 +29,7 @@ class Report:
     ran_s: float | None = None
     rate_per_s: float | None = None
     reason_aborted: str | None = None
+    """The last lines of a tool that gave up: it prints no figures then."""
     version: str | None = None
 
 
@@ -62,7 +63,7 @@ def read_ab(text: str) -> Report:
 def _aborted_ab(text: str) -> Report:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     given_up = AB_ABORTED.search(text)
-    errors = [line for line in lines if re.match(r"(apr_\w+|ab: |Test aborted)", line)]
+    errors = [line for line in lines if re.match(r"(apr_\w+|ab): |Test aborted", line)]
     if not given_up and not errors:
         raise UnreadableReport(f"no report of ab: {lines[-1] if lines else 'nothing'}")
     return Report(
@@ -70,7 +71,7 @@ def _aborted_ab(text: str) -> Report:
         requests=int(given_up[1]) if given_up else 0,
         failed=1,
         aborted=True,
-        reason_aborted=errors[0] if errors else None,
+        reason_aborted=errors[0] if errors else " | ".join(lines[-4:]),
     )
 
 
