@@ -80,13 +80,14 @@ class Result:
         lengths = self.tally.n_by_length
         first = next(iter(lengths), 0)
         n_other = sum(n for length, n in lengths.items() if length != first)
-        return report(
+        printed = report(
             load.client,
             load.options,
             self.tally.by_class(),
             n_other_length=n_other,
             n_spins=round(self.tally.spun_s / self.ab_spin_cpu_s),
         )
+        return replace(printed, aborted=True) if printed is not None and self.tally.gave_up else printed
 
     @cached_property
     def failures(self) -> "pd.DataFrame":

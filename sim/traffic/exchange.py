@@ -393,7 +393,9 @@ class Connection:
                 raise Failed(Seen.UNREACHABLE, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, server.pod.name)
             left_s = began_s + timeout_s - float(env.now)
             wait_s = left_s if answer is Vanished.SILENCE_PINNED else min(gap_s, left_s)
+            traffic.hangs(+1)
             yield from self.pause(wait_s)
+            traffic.hangs(-1)
             if wait_s == left_s:
                 raise Failed(
                     Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, server.pod.name

@@ -24,6 +24,9 @@ from sim.traffic.pace import Pace, Segment, saturated
 from sim.traffic.routing import Refusal, refusal
 from sim.world import Server, World
 
+AB_TIMEOUT_S: Final = 30.0
+"""`ab -s`: no event on any connection for so long ends it (ab.c, apr_pollset_poll)."""
+
 Steps = Generator[simpy.Event, Any, None]
 
 CLIENT_NODE: Final = 0
@@ -51,6 +54,8 @@ class Tally:
     """Attempts that the client repeated; not requests of their own."""
     failures: list[Failure] = field(default_factory=list)
     bursts: list[Burst] = field(default_factory=list)
+    gave_up: bool = False
+    """ab heard nothing on any connection for its `-s` and ended itself."""
     spun_s: float = 0.0
     """How long the client's poll loop ran free on a connect in error (ab)."""
     n_by_length: Counter[int] = field(default_factory=Counter)
@@ -106,6 +111,8 @@ class Traffic:
         self._cores = scenario.cluster.cores
         self._rng = streams.take("load")
         self._changed = env.event()
+        self._n_hanging = 0
+        self._n_hanging_changes: object = None
         self._n_spinning = 0
         self._spinning_from_s = 0.0
         self._off_cpu = (-1.0, 0.0)
@@ -287,6 +294,19 @@ class Traffic:
                 phase=Stage.CONNECTING.value,
             )
             self.tally.bursts.append(Burst(n, began_s, now_s, like))
+
+    def hangs(self, change: int) -> None:
+        """One connection more or less of which nothing is heard. When all hang, ab waits its `-s` and exits."""
+        self._n_hanging += change
+        if self.kind.name == "ab" and self._n_hanging == len(self.connections):
+            self.env.process(self._give_up())
+
+    def _give_up(self) -> Steps:
+        changes = self._n_hanging_changes = object()
+        yield self.env.timeout(float(self.load.options.get("s", AB_TIMEOUT_S)))
+        if self._n_hanging == len(self.connections) and changes is self._n_hanging_changes and not self.over:
+            self.tally.gave_up = True
+            self.stop()
 
     def spins(self, change: int) -> None:
         """One connection more or less on which the client's poll loop runs free."""
