@@ -83,9 +83,19 @@ class Server:
         if phase not in TRANSITIONS[self.phase]:
             raise ValueError(f"{self.pod.name}/{self.container.name}: no way from {self.phase} to {phase}")
         self.phase = phase
-        self.world.log(self.pod.name, phase.value)
+        self.log(phase.value)
         self.touch()
         self.world.server_changed(self)
+
+    def begin_again(self) -> None:
+        """The container is started anew in its network namespace: a new process, the image's own files."""
+        self.n_restarts += 1
+        self.stop, self.killed, self.cut_by_own_limit = None, False, False
+        self.removed_files.clear()
+        self.move(P.STARTING)
+
+    def log(self, what: str, detail: str = "") -> None:
+        self.world.log(self.pod.name, what, detail)
 
     @property
     def accepts(self) -> bool:
@@ -121,16 +131,17 @@ class Server:
         """Whether *probe* would succeed now.
 
         A file that the probe asks for and a hook removed makes it fail; a server that reads answers at once.
+        A connect alone also succeeds at a server that has stopped to read.
         """
         if probe.file is not None and probe.file in self.removed_files:
             return False
-        if probe.kind is ProbeKind.EXEC:
+        if not needs_listener(probe):
             return self.phase not in (P.ABSENT, P.EXITED, P.VANISHED)
-        return self.accepts
+        return self.accepts or (probe.kind is ProbeKind.TCP_SOCKET and self.phase is P.DEAF)
 
     def remove_file(self, path: str) -> None:
         self.removed_files.add(path)
-        self.world.log(self.pod.name, "file_removed", path)
+        self.log("file_removed", path)
         self.touch()
 
     def touch(self) -> None:
@@ -140,6 +151,14 @@ class Server:
 
     def when_health_changes(self) -> simpy.Event:
         return self._health_changed
+
+
+def needs_listener(probe: Probe) -> bool:
+    """Whether *probe* asks the server; an exec probe that only looks for a file (or at nothing) does not."""
+    if probe.kind is not ProbeKind.EXEC:
+        return True
+    words = probe.command[-1].split() if probe.command[1:2] == ("-c",) else probe.command
+    return probe.file is None and words[0].rsplit("/", 1)[-1] != "true"
 
 
 class Pod:

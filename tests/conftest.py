@@ -1,23 +1,14 @@
 """What all tests share: random streams that depend on the test and on nothing else."""
 
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from seeds import seed_of
 
 from sim.scenario import load_one
 from sim.scenario.model import Scenario
 from sim.streams import Streams
-
-SALT = os.environ.get("ROLLSIM_TEST_SALT", "")
-"""Another salt gives every test other draws; all must still pass."""
-
-
-def seed_of(nodeid: str) -> int:
-    """The seed of one test: a hash of its id and the salt."""
-    return int.from_bytes(hashlib.sha256(f"{nodeid} {SALT}".encode()).digest()[:4])
 
 
 @pytest.fixture

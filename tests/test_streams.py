@@ -1,5 +1,6 @@
 """Random streams: found by name, so nobody's draws depend on who else exists."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from assertions import assert_mean
-from conftest import seed_of
+from seeds import seed_of
 
 from sim.errors import ModelBug
 from sim.streams import Streams
@@ -47,7 +48,7 @@ def test_neighbouring_streams_are_uncorrelated(streams):
     """Streams of consecutive names and replications are independent: products of centred draws average 0."""
     a = [streams.take(f"client/{i}").random(100) - 0.5 for i in range(200)]
     b = [Streams(streams.seed, 1).take(f"client/{i}").random(100) - 0.5 for i in range(200)]
-    products = np.concatenate([*(x * y for x, y in zip(a, a[1:], strict=False)), *map(np.multiply, a, b)])
+    products = np.concatenate([*(x * y for x, y in itertools.pairwise(a)), *map(np.multiply, a, b)])
     assert_mean(products, 0.0, false_alarm=1e-6, notices=0.005)
 
 

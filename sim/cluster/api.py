@@ -1,7 +1,7 @@
 """The API server as controllers meet it: writes take time, watches deliver snapshots later, in order."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -24,17 +24,20 @@ class PodView:
     name: str
     deployment: str
     replica_set: str
-    created_s: float
+    created_s: int
+    """creationTimestamp: whole seconds, truncated."""
     uid: float
     """Stands in for the UID: uniform, breaks ties."""
     node: int | None = None
     stage: PodStage = PodStage.PENDING
     has_address: bool = False
     ready: bool = False
-    ready_since_s: float = 0.0
+    ready_since_s: int = 0
+    """lastTransitionTime of the Ready condition: whole seconds, truncated."""
     deleted: bool = False
     """deletionTimestamp is set."""
     n_restarts: int = 0
+    """Of the container that was restarted most."""
 
     @property
     def active(self) -> bool:
@@ -53,10 +56,25 @@ class ReplicaSetView:
     """spec.replicas"""
     desired: int
     """The Deployment's replicas when it was last scaled (the desired-replicas annotation)."""
+    max_replicas: int
+    """The Deployment's replicas and surge at that time (the max-replicas annotation)."""
+    rollout: int = 1
+    """Number of the rollout that last made it the new one (the revision annotation)."""
+    min_ready_s: int = 0
+    version: int = 0
+    """resourceVersion: grows with every write."""
+    generation: int = 1
+    """Grows when the spec changes."""
+    observed: int = 0
+    """status.observedGeneration"""
     current: int = 0
     """status.replicas"""
     ready: int = 0
     available: int = 0
+
+    def revised(self, **changes: Any) -> "ReplicaSetView":
+        """The object after one more write."""
+        return replace(self, version=self.version + 1, **changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

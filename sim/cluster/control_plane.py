@@ -1,12 +1,13 @@
 """All of the cluster, wired up in its steady state: every Deployment rolled out long before time zero."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import simpy
 
 from sim.cluster.api import Api, EndpointSliceView, PodStage, PodView, ReplicaSetView, TokenBucket
-from sim.cluster.deployment import DeploymentController
+from sim.cluster.deployment import DeploymentController, max_surge
 from sim.cluster.dns import Dns
 from sim.cluster.endpointslice import EndpointSliceController
 from sim.cluster.health_check import ProxyWatch
@@ -20,7 +21,7 @@ from sim.scenario.timing import Timing
 from sim.streams import Streams
 from sim.world import Pod, Process, ServerPhase, World
 
-STEADY_AGE_S = 3600.0
+STEADY_AGE_S = 3600
 """Age of the pods at time zero: old enough that no age of theirs decides anything."""
 
 
@@ -45,7 +46,6 @@ class ControlPlane:
         self._n_pods = 0
         self._uids = streams.take("uids")
         self._templates: dict[tuple[str, str], PodTemplate] = {}
-        self._specs = {d.name: d for d in scenario.deployments}
         self.api = Api(env)
         self.kubelets = [Kubelet(env, world, self.api, self._delays(f"kubelet/{n}"), n) for n in self._nodes]
         self._proxies = [
@@ -55,6 +55,10 @@ class ControlPlane:
         self._dns = Dns(env, world, self.api, self._delays("dns"))
         self._rs_bucket = TokenBucket(env)
         self._sets: dict[str, ReplicaSetController] = {}
+        self._sets_of: dict[str, list[ReplicaSetController]] = {d.name: [] for d in scenario.deployments}
+        replica_sets = self._delays("replicaset-controller")
+        self.api.watch(ReplicaSetView, replica_sets, self._on_replica_set)
+        self.api.watch(PodView, replica_sets, self._on_pod)
         deployment_bucket = TokenBucket(env)
         self.deployments = {
             d.name: DeploymentController(
@@ -66,7 +70,6 @@ class ControlPlane:
         self._start_services()
         self.proxy_watch = ProxyWatch(env, world, timing, streams)
         self._start_servers()
-        self.api.watch(ReplicaSetView, self._delays("replicaset-controller"), self._on_replica_set)
 
     @property
     def _nodes(self) -> range:
@@ -88,6 +91,9 @@ class ControlPlane:
                 serial=1,
                 replicas=deployment.replicas,
                 desired=deployment.replicas,
+                max_replicas=deployment.replicas + max_surge(deployment),
+                min_ready_s=deployment.min_ready_s,
+                observed=1,
                 current=deployment.replicas,
                 ready=deployment.replicas,
                 available=deployment.replicas,
@@ -135,7 +141,7 @@ class ControlPlane:
             server.move(ServerPhase.STARTING)
             server.move(ServerPhase.LISTENING)
         for view in self.api.pods.values():
-            self.kubelets[view.node or 0].adopt(self._world.pods[view.name])
+            self.kubelets[view.node or 0].adopt(self._world.pods[view.name], view)
 
     # ------------------------------------------------------------------ life
 
@@ -146,18 +152,22 @@ class ControlPlane:
 
     def _make(self, update: Update) -> Process:
         yield self._env.timeout(update.at_s - self._env.now)
-        self._specs[update.to.name] = update.to
         self.deployments[update.to.name].update(update.to)
 
     def _know(self, deployment: Deployment) -> None:
         self._templates[deployment.name, deployment.template.revision] = deployment.template
 
     def _on_replica_set(self, view: ReplicaSetView) -> None:
-        if view.name not in self._sets:
+        if view.name in self._sets:
+            self._sets[view.name].see_replica_set(view)
+        else:
             self._control(view)
 
+    def _on_pod(self, view: PodView) -> None:
+        for controller in self._sets_of[view.deployment]:
+            controller.see_pod(view)
+
     def _control(self, view: ReplicaSetView) -> None:
-        spec = self._specs[view.deployment]
         template = self._templates[view.deployment, view.revision]
         controller = ReplicaSetController(
             self._env,
@@ -166,12 +176,14 @@ class ControlPlane:
             self._delays(f"replicaset/{view.name}"),
             self._rs_bucket,
             view,
-            min_ready_s=spec.min_ready_s,
             grace_s=template.termination_grace_period_s,
             new_pod=self._new_pod,
         )
-        controller.adopt([pod for pod in self.api.pods.values() if pod.deployment == view.deployment])
+        for pod in self.api.pods.values():
+            if pod.deployment == view.deployment:
+                controller.see_pod(pod)
         self._sets[view.name] = controller
+        self._sets_of[view.deployment].append(controller)
 
     def _new_pod(self, view: ReplicaSetView) -> PodView:
         self._n_pods += 1
@@ -188,6 +200,6 @@ class ControlPlane:
             name=name,
             deployment=view.deployment,
             replica_set=view.name,
-            created_s=float(self._env.now),
+            created_s=math.floor(self._env.now),
             uid=float(self._uids.random()),
         )

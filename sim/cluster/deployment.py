@@ -4,16 +4,31 @@ Arithmetic first (pure functions over views), the process last.
 Source: kubernetes v1.34 pkg/controller/deployment/{rolling,recreate,sync}.go.
 """
 
+import math
 from collections.abc import Generator, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import simpy
 
-from sim.cluster.api import Api, PodView, ReplicaSetView, TokenBucket, WorkQueue
+from sim.cluster.api import Api, PodStage, PodView, ReplicaSetView, TokenBucket, WorkQueue
 from sim.delays import Delays
 from sim.scenario.model import Deployment, Recreate, RollingUpdate
 from sim.world import Process, World
+
+RETRY_S: Final = 0.005
+"""After a sync that ended with an error (client-go util/workqueue/default_rate_limiters.go:50-56)."""
+
+
+def max_surge(deployment: Deployment) -> int:
+    strategy = deployment.strategy
+    return strategy.max_surge if isinstance(strategy, RollingUpdate) else 0
+
+
+def min_available(deployment: Deployment) -> int:
+    """Pods that a rolling update leaves available (util/deployment_util.go:444-466)."""
+    assert isinstance(deployment.strategy, RollingUpdate)
+    return deployment.replicas - min(deployment.strategy.max_unavailable, deployment.replicas)
 
 
 def new_replica_set_replicas(
@@ -21,15 +36,14 @@ def new_replica_set_replicas(
 ) -> int:
     """spec.replicas that the new ReplicaSet should have now [pods].
 
-    util/deployment_util.go:820-839: grow by what replicas + maxSurge leaves, never beyond replicas.
+    rolling.go:68-84, util/deployment_util.go:810-839: grow by what replicas + maxSurge leaves, never beyond
+    replicas; what is too large shrinks at once.
     """
     have = new.replicas if new else 0
-    if isinstance(deployment.strategy, Recreate):
+    if isinstance(deployment.strategy, Recreate) or have > deployment.replicas:
         return deployment.replicas
-    room = deployment.replicas + deployment.strategy.max_surge - sum(s.replicas for s in sets)
-    if room <= 0:
-        return have
-    return have + min(room, deployment.replicas - have)
+    room = deployment.replicas + max_surge(deployment) - sum(s.replicas for s in sets)
+    return have + max(0, min(room, deployment.replicas - have))
 
 
 def scale_down(deployment: Deployment, new: ReplicaSetView, old: Sequence[ReplicaSetView]) -> dict[str, int]:
@@ -38,46 +52,101 @@ def scale_down(deployment: Deployment, new: ReplicaSetView, old: Sequence[Replic
     rolling.go:86-235: first what is not available, within the gate; then what availability allows; oldest first.
     A status that lags its spec (`spec < available`) ends the pass, as the swallowed error there does.
     """
-    assert isinstance(deployment.strategy, RollingUpdate)
     olds = sorted((s for s in old if s.replicas > 0), key=lambda s: s.serial)
-    if not olds:
-        return {}
-    min_available = deployment.replicas - deployment.strategy.max_unavailable
-    gate = sum(s.replicas for s in (*old, new)) - min_available - (new.replicas - new.available)
-    if gate <= 0:
+    gate = sum(s.replicas for s in (*olds, new)) - min_available(deployment) - (new.replicas - new.available)
+    if not olds or gate <= 0:
         return {}
     target = {s.name: s.replicas for s in olds}
-    removed = 0
     for s in olds:  # cleanupUnhealthyReplicas
-        if removed >= gate:
+        if gate <= 0:
             break
         if s.replicas < s.available:
-            return {}
-        unhealthy = min(gate - removed, s.replicas - s.available)
+            return _changed(target, olds)
+        unhealthy = min(gate, s.replicas - s.available)
         target[s.name] -= unhealthy
-        removed += unhealthy
-    spare = sum(s.available for s in (*old, new)) - min_available
+        gate -= unhealthy
+    spare = sum(s.available for s in (*olds, new)) - min_available(deployment)
     for s in olds:  # scaleDownOldReplicaSetsForRollingUpdate
-        if spare <= 0:
-            break
-        shrink = min(target[s.name], spare)
+        shrink = min(target[s.name], max(0, spare))
         target[s.name] -= shrink
         spare -= shrink
-    return {s.name: target[s.name] for s in olds if target[s.name] != s.replicas}
+    return _changed(target, olds)
 
 
-def is_complete(deployment: Deployment, new: ReplicaSetView | None, sets: Sequence[ReplicaSetView]) -> bool:
-    """`kubectl rollout status`: all replicas updated, available, and no other pod counted."""
-    return (
-        new is not None
-        and new.current == deployment.replicas
-        and sum(s.current for s in sets) == deployment.replicas
-        and sum(s.available for s in sets) == deployment.replicas
-    )
+def _changed(target: dict[str, int], sets: Sequence[ReplicaSetView]) -> dict[str, int]:
+    return {s.name: target[s.name] for s in sets if target[s.name] != s.replicas}
+
+
+def scale_to_size(
+    deployment: Deployment, new: ReplicaSetView | None, old: Sequence[ReplicaSetView]
+) -> dict[str, int]:
+    """spec.replicas of each ReplicaSet after the Deployment's own replicas have changed (sync.go:307-400).
+
+    The only active one takes the new size; several share the difference by their sizes, the largest gets what
+    rounding leaves. A pass that scales does not roll out.
+    """
+    sets = [s for s in (*old, new) if s is not None]
+    active = [s for s in sets if s.replicas > 0]
+    if len(active) <= 1:
+        only = active[0] if active else new or max(old, key=lambda s: s.serial)
+        return {} if only.replicas == deployment.replicas else {only.name: deployment.replicas}
+    if new is not None and _saturated(deployment, new):
+        return {s.name: 0 for s in old if s.replicas > 0}
+    if isinstance(deployment.strategy, Recreate):
+        return {}
+    allowed = deployment.replicas + max_surge(deployment) if deployment.replicas > 0 else 0
+    to_add = allowed - sum(s.replicas for s in active)
+    newest_first = to_add > 0
+    active.sort(key=lambda s: (-s.replicas, -s.serial if newest_first else s.serial))
+    target, added = {}, 0
+    for s in active:
+        share = _share(deployment, s, sets, to_add - added)
+        target[s.name] = s.replicas + share
+        added += share
+    largest = active[0].name
+    target[largest] = max(0, target[largest] + to_add - added)
+    return target
+
+
+def _saturated(deployment: Deployment, new: ReplicaSetView) -> bool:
+    return new.replicas == new.desired == new.available == deployment.replicas
+
+
+def _share(deployment: Deployment, s: ReplicaSetView, sets: Sequence[ReplicaSetView], left: int) -> int:
+    """Replicas that one of several sets gains or loses (util/deployment_util.go:481-530)."""
+    if left == 0:
+        return 0
+    if deployment.replicas == 0:
+        share = -s.replicas
+    elif (before := s.max_replicas or sum(other.current for other in sets)) == 0:
+        share = 0
+    else:
+        size = s.replicas * (deployment.replicas + max_surge(deployment)) / before
+        share = math.floor(size + 0.5) - s.replicas
+    return min(share, left) if left > 0 else max(share, left)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentStatus:
+    """What the controller last wrote; a change is one more write."""
+
+    generation: int = 0
+    replicas: int = 0
+    updated: int = 0
+    ready: int = 0
+    available: int = 0
+
+    def complete(self, replicas: int) -> bool:
+        """`kubectl rollout status`: all replicas updated and available, and no other pod counted."""
+        return self.updated == self.replicas == self.available == replicas
 
 
 class DeploymentController:
-    """Reconciles one Deployment."""
+    """Reconciles one Deployment.
+
+    Its own writes count as seen at once: a real pass with a stale cache is refused by the API server (the
+    resourceVersion differs) and repeated until the cache is fresh.
+    """
 
     def __init__(
         self,
@@ -94,10 +163,11 @@ class DeploymentController:
         self._delays = delays
         self._bucket = bucket
         self._deployment = deployment
+        self._generation = 1
         self._queue = WorkQueue(env)
         self._sets: dict[str, ReplicaSetView] = {}
         self._pods: dict[str, PodView] = {}
-        self._serial = 1
+        self._status = DeploymentStatus()
         self.rollout_started_s: float | None = None
         self.rollout_complete_s: float | None = None
         api.watch(ReplicaSetView, delays, self._on_replica_set)
@@ -108,6 +178,7 @@ class DeploymentController:
         """The steady state before the run."""
         self._sets[replica_set.name] = replica_set
         self._pods.update({pod.name: pod for pod in pods})
+        self._status = self._counted()
 
     def update(self, to: Deployment) -> None:
         """`kubectl apply`, `set image` or `rollout restart`: the spec has changed now."""
@@ -119,104 +190,167 @@ class DeploymentController:
             self.rollout_complete_s = None
             self._world.log(f"deployment/{to.name}", "updated")
         self._deployment = to
+        self._generation += 1
         self._queue.add_after(self._delays("watch_hop"))
 
     def _on_replica_set(self, view: ReplicaSetView) -> None:
-        if view.deployment == self._deployment.name:
+        if view.deployment != self._deployment.name:
+            return
+        known = self._sets.get(view.name)
+        if known is None or view.version >= known.version:
             self._sets[view.name] = view
-            self._queue.add()
+        self._queue.add()
 
     def _on_pod(self, view: PodView) -> None:
         """Pod events matter for Recreate alone: when no pod is left (deployment_controller.go:380-396)."""
         if view.deployment != self._deployment.name:
             return
-        if view.stage.name == "REMOVED":
+        if view.stage is PodStage.REMOVED:
             self._pods.pop(view.name, None)
         else:
             self._pods[view.name] = view
         if isinstance(self._deployment.strategy, Recreate) and not self._pods:
             self._queue.add()
 
+    # ------------------------------------------------------------------ one pass
+
     def _run(self) -> Process:
         while True:
             yield from self._queue.get()
             yield self._env.timeout(self._delays("controller_sync"))
             yield from self._sync()
-            self._report()
 
     def _sync(self) -> Process:
         deployment = self._deployment
-        sets = list(self._sets.values())
-        active = [s for s in sets if s.replicas > 0]
-        if any(s.desired != deployment.replicas for s in active):
-            yield from self._scale_to_new_size(active)
+        new, old = self._new(), self._old()
+        if new is not None and (yield from self._renew(new, old)):
             return
-        new = next((s for s in sets if s.revision == deployment.template.revision), None)
-        old = [s for s in sets if s is not new]
-        if isinstance(deployment.strategy, Recreate):
+        if any(s.desired != deployment.replicas for s in self._sets.values() if s.replicas > 0):
+            for name, replicas in scale_to_size(deployment, new, old).items():
+                yield from self._scale(name, replicas)
+        elif isinstance(deployment.strategy, Recreate):
             yield from self._recreate(new, old)
-            return
-        if new is None:
-            new = yield from self._create(new_replica_set_replicas(deployment, None, sets))
         else:
-            wanted = new_replica_set_replicas(deployment, new, sets)
-            if wanted > new.replicas:
-                yield from self._scale(new.name, wanted)
-                return
-        for name, replicas in scale_down(deployment, new, old).items():
+            yield from self._roll(new, old)
+        yield from self._write_status()
+
+    def _new(self) -> ReplicaSetView | None:
+        """The oldest set of the Deployment's template (util/deployment_util.go:627-640)."""
+        revision = self._deployment.template.revision
+        same = [s for s in self._sets.values() if s.revision == revision]
+        return min(same, key=lambda s: s.serial, default=None)
+
+    def _old(self) -> list[ReplicaSetView]:
+        revision = self._deployment.template.revision
+        return [s for s in self._sets.values() if s.revision != revision]
+
+    def _renew(self, new: ReplicaSetView, old: Sequence[ReplicaSetView]) -> Generator[simpy.Event, Any, bool]:
+        """A rollback, or another minReadySeconds: the existing set is marked as the new one (sync.go:151-191).
+
+        The same pass marks it once more from its stale cache, is refused, and is repeated.
+        """
+        rollout = max((s.rollout for s in old), default=0) + 1
+        if new.rollout >= rollout and new.min_ready_s == self._deployment.min_ready_s:
+            return False
+        rollout = max(new.rollout, rollout)
+        yield from self._write(new.name, rollout=rollout, min_ready_s=self._deployment.min_ready_s)
+        self._queue.add_after(RETRY_S)
+        return True
+
+    def _roll(self, new: ReplicaSetView | None, old: Sequence[ReplicaSetView]) -> Process:
+        """rolling.go:31-66: scale up or down, never both; a set that this pass creates does not count."""
+        wanted = new_replica_set_replicas(self._deployment, new, list(self._sets.values()))
+        if new is None:
+            new = yield from self._create(wanted)
+        elif wanted != new.replicas:
+            yield from self._scale(new.name, wanted)
+            return
+        for name, replicas in scale_down(self._deployment, new, old).items():
             yield from self._scale(name, replicas)
 
     def _recreate(self, new: ReplicaSetView | None, old: Sequence[ReplicaSetView]) -> Process:
-        """recreate.go: all old to zero; the new ReplicaSet only when no old pod is left."""
+        """recreate.go: all old to zero; the new ReplicaSet only when no old pod runs."""
         shrinking = [s for s in old if s.replicas > 0]
         for s in shrinking:
             yield from self._scale(s.name, 0)
-        if shrinking or any(s.current > 0 for s in old):
-            return
-        if any(pod.replica_set in {s.name for s in old} for pod in self._pods.values()):
+        if shrinking or any(s.current > 0 for s in old) or self._old_pods_run(new):
             return
         if new is None:
             yield from self._create(self._deployment.replicas)
-        elif new.replicas < self._deployment.replicas:
+        elif new.replicas != self._deployment.replicas:
             yield from self._scale(new.name, self._deployment.replicas)
 
-    def _scale_to_new_size(self, active: Sequence[ReplicaSetView]) -> Process:
-        """sync.go:307-340, one active ReplicaSet: it takes the new size at once, before any rollout."""
-        for s in active[-1:]:
-            yield from self._scale(s.name, self._deployment.replicas)
-        for s in active[:-1]:
-            yield from self._scale(s.name, s.replicas)  # only its annotation changes
+    def _old_pods_run(self, new: ReplicaSetView | None) -> bool:
+        others = (p for p in self._pods.values() if new is None or p.replica_set != new.name)
+        return any(pod.stage is not PodStage.TERMINAL for pod in others)
+
+    # ------------------------------------------------------------------ writes
 
     def _create(self, replicas: int) -> Generator[simpy.Event, Any, ReplicaSetView]:
-        self._serial += 1
+        """The set and then the Deployment's revision (sync.go:193-305)."""
         deployment = self._deployment
+        serial = max((s.serial for s in self._sets.values()), default=0) + 1
         view = ReplicaSetView(
-            name=f"{deployment.name}-{deployment.template.revision[:6]}-{self._serial}",
+            name=f"{deployment.name}-{deployment.template.revision[:6]}-{serial}",
             deployment=deployment.name,
             revision=deployment.template.revision,
-            serial=self._serial,
+            serial=serial,
             replicas=replicas,
             desired=deployment.replicas,
+            max_replicas=deployment.replicas + max_surge(deployment),
+            rollout=max((s.rollout for s in self._sets.values()), default=0) + 1,
+            min_ready_s=deployment.min_ready_s,
         )
         yield from self._bucket.take()
         self._sets[view.name] = view
         yield from self._api.write(self._delays, lambda: view)
+        yield from self._bucket.take()
+        yield self._env.timeout(self._delays("api_write"))
         return view
 
     def _scale(self, name: str, replicas: int) -> Process:
+        deployment = self._deployment
+        yield from self._write(
+            name,
+            replicas=replicas,
+            desired=deployment.replicas,
+            max_replicas=deployment.replicas + max_surge(deployment),
+        )
+
+    def _write(self, name: str, **changes: Any) -> Process:
         def change() -> ReplicaSetView:
-            return replace(self._api.replica_sets[name], replicas=replicas, desired=self._deployment.replicas)
+            current = self._api.replica_sets[name]
+            spec = (current.replicas, current.min_ready_s)
+            wanted = (changes.get("replicas", spec[0]), changes.get("min_ready_s", spec[1]))
+            return current.revised(**changes, generation=current.generation + int(wanted != spec))
 
         yield from self._bucket.take()
         written = yield from self._api.write(self._delays, change)
         assert isinstance(written, ReplicaSetView)
-        self._sets[name] = replace(self._sets[name], replicas=written.replicas, desired=written.desired)
+        seen: dict[str, Any] = {"version": written.version, "generation": written.generation}
+        self._sets[name] = replace(self._sets[name], **seen, **changes)
 
-    def _report(self) -> None:
+    def _counted(self) -> DeploymentStatus:
         sets = list(self._sets.values())
-        new = next((s for s in sets if s.revision == self._deployment.template.revision), None)
-        if self.rollout_started_s is None or self.rollout_complete_s is not None:
+        new = self._new()
+        return DeploymentStatus(
+            generation=self._generation,
+            replicas=sum(s.current for s in sets),
+            updated=new.current if new is not None else 0,
+            ready=sum(s.ready for s in sets),
+            available=sum(s.available for s in sets),
+        )
+
+    def _write_status(self) -> Process:
+        """At the end of each pass; its own event asks for one more, which then finds nothing to do."""
+        status, replicas = self._counted(), self._deployment.replicas
+        if status == self._status:
             return
-        if is_complete(self._deployment, new, sets):
-            self.rollout_complete_s = float(self._env.now) + self._delays("api_write")
+        self._status = status
+        yield from self._bucket.take()
+        yield self._env.timeout(self._delays("api_write"))
+        self._queue.add_after(self._delays("watch_hop"))
+        started = self.rollout_started_s is not None and self.rollout_complete_s is None
+        if started and status.generation == self._generation and status.complete(replicas):
+            self.rollout_complete_s = float(self._env.now)
             self._world.log(f"deployment/{self._deployment.name}", "complete")

@@ -45,9 +45,9 @@ def first_tick_s(probe: Probe, *, worker_started_s: float, not_before_s: float) 
 
 
 def killed_at_s(
-    probe: Probe, *, worker_started_s: float, seen_s: float, started_s: float, listens_s: float
+    probe: Probe, *, worker_started_s: float, seen_s: float, started_s: float, answers_from_s: float
 ) -> float | None:
-    """When a liveness or startup probe gives up on a container that listens from *listens_s* on.
+    """When a liveness or startup probe gives up on a container that answers it from *answers_from_s* on.
 
     The container is known to the worker from *seen_s* on. None: it answers in time.
     """
@@ -55,15 +55,15 @@ def killed_at_s(
         probe, worker_started_s=worker_started_s, not_before_s=max(seen_s, earliest_run_s(probe, started_s))
     )
     last_s = first_s + (probe.failure_threshold - 1) * probe.period_s
-    return last_s if last_s < listens_s else None
+    return last_s if last_s < answers_from_s else None
 
 
-def startup_done_s(
-    probe: Probe, *, worker_started_s: float, seen_s: float, started_s: float, listens_s: float
+def succeeds_at_s(
+    probe: Probe, *, worker_started_s: float, seen_s: float, started_s: float, answers_from_s: float
 ) -> float:
     """The tick whose success ends a startup probe (its successThreshold is 1 by API rule)."""
     return first_tick_s(
         probe,
         worker_started_s=worker_started_s,
-        not_before_s=max(seen_s, earliest_run_s(probe, started_s), listens_s),
+        not_before_s=max(seen_s, earliest_run_s(probe, started_s), answers_from_s),
     )

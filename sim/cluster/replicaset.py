@@ -4,8 +4,10 @@ Source: kubernetes v1.34 pkg/controller/replicaset/replica_set.go and pkg/contro
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cmp_to_key
 from typing import Final
 
 import simpy
@@ -15,42 +17,69 @@ from sim.delays import Delays
 from sim.world import Process, World
 
 BURST: Final = 500  # replica_set.go:72, creations or deletions of one sync
+TIMER_SLACK_S: Final = 1e-6  # a timer never fires before its time
+
+
+def available_from_s(pod: PodView, min_ready_s: int) -> int:
+    """When a ready pod becomes available; the transition time has whole seconds (pkg/api/v1/pod/util.go:283-294)."""
+    return pod.ready_since_s + min_ready_s
 
 
 def is_available(pod: PodView, min_ready_s: int, now_s: float) -> bool:
-    """pkg/api/v1/pod/util.go:283-294; the transition time has whole seconds, truncated."""
-    return pod.ready and (min_ready_s == 0 or math.floor(pod.ready_since_s) + min_ready_s <= now_s)
+    return pod.ready and (min_ready_s == 0 or available_from_s(pod, min_ready_s) <= now_s)
 
 
 def _age_rank(age_s: float) -> int:
-    """Ages compare as floor(log2 of nanoseconds): equal buckets fall through to the UID (:922-934)."""
-    return math.floor(math.log2(max(1.0, age_s * 1e9)))
+    """Ages compare as whole log2 of nanoseconds (:922-934)."""
+    return math.floor(math.log2(age_s * 1e9)) if age_s > 0 else -1
 
 
-def victims(
-    pods: Sequence[PodView], siblings_on_node: Callable[[PodView], int], n: int, now_s: float
-) -> list[PodView]:
-    """The *n* pods that go first (controller_utils.go:835-909, first difference decides)."""
+def _first_by_age(left_s: float, right_s: float, left: PodView, right: PodView) -> int:
+    """Younger goes first; ages of the same rank leave it to the UID."""
+    ranks = _age_rank(left_s) - _age_rank(right_s)
+    return ranks or (-1 if left.uid < right.uid else 1)
+
+
+def goes_first(left: PodView, right: PodView, *, siblings: Counter[int | None], now_s: float) -> int:
+    """Negative: *left* is deleted rather than *right*; 0: no rule tells them apart.
+
+    controller_utils.go:835-909, the first difference decides. *siblings* counts the Deployment's active pods
+    by node. Without `pod-deletion-cost`, which a template cannot make differ between pods of one set.
+    """
+    for mine, other in (
+        (left.node is not None, right.node is not None),
+        (left.stage is not PodStage.PENDING, right.stage is not PodStage.PENDING),
+        (left.ready, right.ready),
+        (-siblings[left.node], -siblings[right.node]),
+    ):
+        if mine != other:
+            return mine - other
+    if left.ready and left.ready_since_s != right.ready_since_s:
+        return _first_by_age(now_s - left.ready_since_s, now_s - right.ready_since_s, left, right)
+    if left.n_restarts != right.n_restarts:
+        return right.n_restarts - left.n_restarts
+    if left.created_s != right.created_s:
+        return _first_by_age(now_s - left.created_s, now_s - right.created_s, left, right)
+    return 0
+
+
+def victims(pods: Sequence[PodView], related: Iterable[PodView], n: int, now_s: float) -> list[PodView]:
+    """The *n* of *pods* that go first; *related* are the pods of all ReplicaSets of the Deployment.
+
+    The real sort starts from a random order: here by UID.
+    """
     if n >= len(pods):
         return list(pods)
+    siblings = Counter(pod.node for pod in related if pod.active)
 
-    def order(pod: PodView) -> tuple[float, ...]:
-        return (
-            0 if pod.node is None else 1,
-            0 if pod.stage is PodStage.PENDING else 1,
-            1 if pod.ready else 0,
-            -siblings_on_node(pod),
-            _age_rank(now_s - pod.ready_since_s) if pod.ready else 0,
-            -pod.n_restarts,
-            _age_rank(now_s - pod.created_s),
-            pod.uid,
-        )
+    def order(left: PodView, right: PodView) -> int:
+        return goes_first(left, right, siblings=siblings, now_s=now_s)
 
-    return sorted(pods, key=order)[:n]
+    return sorted(sorted(pods, key=lambda pod: pod.uid), key=cmp_to_key(order))[:n]
 
 
 class ReplicaSetController:
-    """Reconciles one ReplicaSet."""
+    """Reconciles one ReplicaSet. Its owner hands it what the controller's watches bring."""
 
     def __init__(
         self,
@@ -61,7 +90,6 @@ class ReplicaSetController:
         bucket: TokenBucket,
         view: ReplicaSetView,
         *,
-        min_ready_s: int,
         grace_s: int,
         new_pod: Callable[[ReplicaSetView], PodView],
     ) -> None:
@@ -71,35 +99,30 @@ class ReplicaSetController:
         self._delays = delays
         self._bucket = bucket
         self._view = view
-        self._min_ready_s = min_ready_s
         self._grace_s = grace_s
         self._new_pod = new_pod
         self._queue = WorkQueue(env)
         self._pods: dict[str, PodView] = {}
-        """Every pod of the Deployment, for the siblings; those of this set are `_mine`."""
+        self._siblings: dict[str, PodView] = {}
+        """Pods of the Deployment's other ReplicaSets."""
         self._expected: set[str] = set()
         """Creations and deletions under way that the watch has not shown yet."""
-        api.watch(ReplicaSetView, delays, self._on_replica_set)
-        api.watch(PodView, delays, self._on_pod)
         env.process(self._run())
         self._queue.add()
 
-    def adopt(self, pods: Sequence[PodView]) -> None:
-        self._pods.update({pod.name: pod for pod in pods})
+    def see_replica_set(self, view: ReplicaSetView) -> None:
+        self._view = view
+        self._queue.add()
 
-    def _on_replica_set(self, view: ReplicaSetView) -> None:
-        if view.name == self._view.name:
-            self._view = view
-            self._queue.add()
-
-    def _on_pod(self, view: PodView) -> None:
-        if view.deployment != self._view.deployment:
-            return
+    def see_pod(self, view: PodView) -> None:
+        """A pod of this ReplicaSet's Deployment has changed. A deletion counts from its timestamp (:463-469)."""
+        mine = view.replica_set == self._view.name
+        pods = self._pods if mine else self._siblings
         if view.stage is PodStage.REMOVED:
-            self._pods.pop(view.name, None)
+            pods.pop(view.name, None)
         else:
-            self._pods[view.name] = view
-        if view.replica_set == self._view.name:
+            pods[view.name] = view
+        if mine:
             self._expected.discard(f"create {view.name}")
             if view.deleted or view.stage is PodStage.REMOVED:
                 self._expected.discard(f"delete {view.name}")
@@ -111,23 +134,18 @@ class ReplicaSetController:
             yield self._env.timeout(self._delays("controller_sync"))
             yield from self._sync()
 
-    def _mine(self) -> list[PodView]:
-        return [pod for pod in self._pods.values() if pod.replica_set == self._view.name and pod.active]
-
     def _sync(self) -> Process:
-        mine = self._mine()  # the status counts the list from before this sync's changes (:738-758)
+        view = self._view
+        mine = [pod for pod in self._pods.values() if pod.active]
         if not self._expected:
-            missing = self._view.replicas - len(mine)
+            missing = view.replicas - len(mine)
             if missing > 0:
                 yield from self._create(min(missing, BURST))
             elif missing < 0:
-                yield from self._delete(
-                    victims(mine, self._siblings_on_node, min(-missing, BURST), self._env.now)
-                )
-        yield from self._write_status(mine)
-
-    def _siblings_on_node(self, pod: PodView) -> int:
-        return sum(1 for other in self._pods.values() if other.active and other.node == pod.node)
+                related = (*self._pods.values(), *self._siblings.values())
+                yield from self._delete(victims(mine, related, min(-missing, BURST), self._env.now))
+        # the status counts the list from before this sync's changes (:738-758)
+        yield from self._write_status(view, mine)
 
     def _create(self, n: int) -> Process:
         """slowStartBatch (:815-839): 1, 2, 4, … at once, each batch after the last returned."""
@@ -144,7 +162,10 @@ class ReplicaSetController:
 
     def _create_one(self, pod: PodView) -> Process:
         yield from self._bucket.take()
-        yield from self._api.write(self._delays, lambda: pod)
+        created = yield from self._api.write(
+            self._delays, lambda: replace(pod, created_s=math.floor(self._env.now))
+        )
+        assert isinstance(created, PodView)
         self._world.log(pod.name, "created")
 
     def _delete(self, pods: Sequence[PodView]) -> Process:
@@ -163,25 +184,23 @@ class ReplicaSetController:
         yield from self._api.write(self._delays, change)
         self._world.log(name, "deleted")
 
-    def _write_status(self, mine: Sequence[PodView]) -> Process:
+    def _write_status(self, view: ReplicaSetView, mine: Sequence[PodView]) -> Process:
+        """One write where a count has changed, or the spec since the last one (replica_set_utils.go:41-56)."""
         now_s = float(self._env.now)
+        min_ready_s = view.min_ready_s
         ready = [pod for pod in mine if pod.ready]
-        available = sum(is_available(pod, self._min_ready_s, now_s) for pod in mine)
-        status = (len(mine), len(ready), available)
-        if self._min_ready_s and available < len(ready):
-            due_s = min(
-                math.floor(p.ready_since_s) + self._min_ready_s
-                for p in ready
-                if not is_available(p, self._min_ready_s, now_s)
-            )
-            self._queue.add_after(max(0.0, due_s - now_s) + 1e-6)
-        last = self._api.replica_sets[self._view.name]
-        if status == (last.current, last.ready, last.available):
+        waiting = [pod for pod in ready if not is_available(pod, min_ready_s, now_s)]
+        if waiting:
+            due_s = min(available_from_s(pod, min_ready_s) for pod in waiting)
+            self._queue.add_after(due_s - now_s + TIMER_SLACK_S)
+        status = {
+            "current": len(mine),
+            "ready": len(ready),
+            "available": len(ready) - len(waiting),
+            "observed": view.generation,
+        }
+        last = self._api.replica_sets[view.name]
+        if all(getattr(last, name) == value for name, value in status.items()):
             return
-
-        def change() -> ReplicaSetView:
-            current = self._api.replica_sets[self._view.name]
-            return replace(current, current=status[0], ready=status[1], available=status[2])
-
         yield from self._bucket.take()
-        yield from self._api.write(self._delays, change)
+        yield from self._api.write(self._delays, lambda: self._api.replica_sets[view.name].revised(**status))

@@ -1,0 +1,134 @@
+"""One container on its node: its process starts, hears signals and ends.
+
+What each server does on a signal stands in sim/servers.py.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import simpy
+
+from sim.cluster.crash_loop import CrashLoop
+from sim.delays import Delays
+from sim.scenario.model import ExitWhen, Hook, HookKind, StopBehaviour
+from sim.servers import stop_behaviour
+from sim.world import Process, Server, ServerPhase
+
+P = ServerPhase
+
+
+class RunningContainer:
+    def __init__(self, env: simpy.Environment, delays: Delays, server: Server) -> None:
+        self._env = env
+        self._delays = delays
+        self.server = server
+        self.started_s = float(env.now)
+        self.listens_s = self.started_s
+        self.ended = env.event()
+        """Of the present life."""
+        self.ended_s: float | None = None
+        """End of the last life."""
+        self.crash_loop = CrashLoop()
+
+    @property
+    def alive(self) -> bool:
+        return self.server.phase not in (P.ABSENT, P.EXITED, P.VANISHED) and not self.ended.triggered
+
+    # ------------------------------------------------------------------ start
+
+    def start(self) -> None:
+        """The process runs now and listens when its startup is over."""
+        server = self.server
+        if server.phase is P.EXITED:
+            server.begin_again()
+            self.ended = self._env.event()
+        self.started_s = float(self._env.now)
+        self.listens_s = self.started_s + server.image.startup.draw_s(self._delays.rng)
+        self._env.process(self._listen(self.ended))
+        if (hook := server.container.post_start) is not None:
+            self.play(hook, lead_s=0.0)
+
+    def _listen(self, life: simpy.Event) -> Process:
+        yield self._env.timeout(self.listens_s - self._env.now)
+        if self._lives(life) and self.server.phase is P.STARTING:
+            self.server.move(P.LISTENING)
+
+    def _lives(self, life: simpy.Event) -> bool:
+        return life is self.ended and not life.triggered
+
+    # ------------------------------------------------------------------ hooks
+
+    def hook_s(self, hook: Hook) -> tuple[float, float]:
+        """What a hook costs beside its own duration, and both together. [s]"""
+        if hook.kind is HookKind.SLEEP:
+            return 0.0, hook.duration_s
+        lead_s = self._delays("exec_hook" if hook.kind is HookKind.EXEC else "round_trip")
+        return lead_s, lead_s + hook.duration_s
+
+    def play(self, hook: Hook, *, lead_s: float) -> None:
+        """Let the hook's effects happen, for as long as the container lives."""
+        for after_s, path in hook.removes:
+            self._later(lead_s + after_s, partial(self.server.remove_file, path))
+        for after_s, signal in hook.signals:
+            self._later(lead_s + after_s, partial(self.signal, signal))
+
+    def _later(self, after_s: float, do: Callable[[], None]) -> None:
+        def waiting(life: simpy.Event) -> Process:
+            yield self._env.timeout(after_s)
+            if self._lives(life):
+                do()
+
+        self._env.process(waiting(self.ended))
+
+    # ------------------------------------------------------------------ end
+
+    def signal(self, name: str) -> None:
+        """The process gets a signal: what its table says happens now, its exit later.
+
+        A signal before it listens ends it; one that adds nothing to a stop under way changes nothing.
+        """
+        server = self.server
+        if not self.alive:
+            return
+        server.log("stop_signal", name)
+        if server.phase is P.STARTING:
+            self._end()
+            return
+        behaviour = stop_behaviour(server.container, server.image, name)
+        at_once = behaviour.exit is ExitWhen.AT_ONCE
+        stopping = server.phase is P.DEAF or (server.phase is P.DRAINING and not at_once)
+        if stopping or behaviour.exit is ExitWhen.NEVER:
+            return
+        server.stop = behaviour
+        server.move(P.DEAF if at_once else P.DRAINING)
+        self._env.process(self._wind_down(behaviour, self.ended))
+
+    def _wind_down(self, behaviour: StopBehaviour, life: simpy.Event) -> Process:
+        env, server = self._env, self.server
+        match behaviour.exit:
+            case ExitWhen.AT_ONCE:
+                yield env.timeout(self._delays("fast_stop"))
+            case ExitWhen.AFTER:
+                yield env.timeout(behaviour.exit_after_s)
+            case ExitWhen.DRAINED:
+                drained, limit_s = server.when_drained(), behaviour.drain_timeout_s
+                yield drained if limit_s is None else drained | env.timeout(limit_s)
+                if self._lives(life):
+                    server.cut_by_own_limit = not drained.triggered
+                if not server.cut_by_own_limit:
+                    yield env.timeout(self._delays("graceful_exit"))
+        if self._lives(life):
+            self._end()
+
+    def kill(self) -> Process:
+        """SIGKILL: nothing of the process remains, nor does it choose."""
+        self.server.killed = True
+        self.server.log("sigkill", self.server.container.name)
+        yield self._env.timeout(self._delays("sigkill"))
+        if not self.ended.triggered:
+            self._end()
+
+    def _end(self) -> None:
+        self.ended_s = float(self._env.now)
+        self.ended.succeed()
+        self.server.move(P.EXITED)
