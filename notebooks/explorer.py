@@ -26,7 +26,7 @@ from sim.prediction import prediction_interval
 from sim.scenario.model import Scenario
 from sim.scenario.timing import load_timing
 
-RUNS = 200
+RUNS = int(os.environ.get("ROLLSIM_NOTEBOOK_RUNS", "200"))
 CHUNK = 4
 """Rollouts that a process simulates before it reports."""
 SEED = 0
