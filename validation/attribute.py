@@ -16,8 +16,8 @@ UNATTRIBUTED = "unattributed"
 SIGKILLED = 128 + 9
 NEAR_S = 0.25
 """How far containerd's word of an exit and the client's failure may lie apart on a busy machine."""
-STARTING_S = 10.0
-"""A container younger than this may not listen yet."""
+START_MARGIN_S = 0.5
+"""A container may not listen yet until its image's start-up is over, and so much later."""
 PROXY_CONNECT_S = 1.0
 """A proxy that fails a request this late was waiting for a connection."""
 
@@ -53,6 +53,7 @@ class History:
         self._rules: dict[str, list[tuple[float, list[str]]]] = {}
         self._haproxy: list[Row] = []
         self.pods: dict[str, _Pod] = {}
+        self._startup_s = {r: image.startup.mean_s for r, image in scenario.images.items()}
         self._proxies = {r for r, i in scenario.images.items() if i.server is ServerKind.HAPROXY}
         self.entry = scenario.load.service
         for row in timeline:
@@ -84,6 +85,11 @@ class History:
                 self._rules.setdefault(row["service"], []).append((at_s, row["endpoints"]))
             case "haproxy":
                 self._haproxy.append(row)
+
+    def is_starting(self, pod: _Pod, at_s: float) -> bool:
+        """Whether its server may not listen yet."""
+        within_s = self._startup_s.get(pod.image, 0.0) + START_MARGIN_S
+        return any(0 <= at_s - started_s <= within_s for started_s in pod.started_s)
 
     def is_proxy(self, pod: _Pod) -> bool:
         return pod.image in self._proxies
@@ -164,18 +170,19 @@ def _at_pod(failure: Row, pod: _Pod | None, history: History) -> Cause | None:
 
 
 def _refused(at_s: float, history: History) -> Cause | None:
-    """Which pod refused is not known: the kernel forgets such a flow at once. The rules tell."""
+    """Which pod refused is not known: the kernel forgets such a flow at once. The rules tell.
+
+    Where pods that stop and pods that start are both among the endpoints, the more numerous ones have it.
+    """
     endpoints = history.endpoints(history.entry, at_s)
     if not endpoints:
         return Cause.NO_ENDPOINT
     pods = [pod for ip in endpoints if (pod := history.at_address(ip))]
-    gone = [pod for pod in pods if not pod.listens(at_s)]
-    closing = [pod for pod in pods if pod.deleted_s is not None and pod.deleted_s <= at_s]
-    if gone or closing:
-        return Cause.STALE_ENDPOINT_REFUSED
-    if any(0 <= at_s - start_s <= STARTING_S for pod in pods for start_s in pod.started_s):
-        return Cause.STARTING_POD_REFUSED
-    return None
+    stale = [p for p in pods if not p.listens(at_s) or (p.deleted_s is not None and p.deleted_s <= at_s)]
+    starting = [pod for pod in pods if history.is_starting(pod, at_s)]
+    if not stale and not starting:
+        return None
+    return Cause.STARTING_POD_REFUSED if len(starting) > len(stale) else Cause.STALE_ENDPOINT_REFUSED
 
 
 def _behind_proxy(failure: Row, history: History) -> Cause | None:

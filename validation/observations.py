@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from validation.replay import Replayed, cores
 FOLDER = Path(__file__).with_name("observations")
 TABLE = "runs.csv"
 PREDICTION = "prediction.json"
-MAX_FAILURES_KEPT = 2000
+MAX_FAILURES_KEPT = 3000
 """Rows of single failures in one file; the counts by class are always whole."""
 SIDED = (Seen.RESET, Seen.EOF, Seen.TRUNCATED)
 SEEN_COLUMNS = tuple(
@@ -147,6 +147,14 @@ def observe(
 
 
 # ---------------------------------------------------------------- files
+
+
+def attribute_again(observation: Observation, scenario: Scenario) -> Observation:
+    """The same run with its failures put to causes anew: for kept runs when the rules get better."""
+    if len(observation.failures) < observation.failed:
+        return observation  # not every row is kept: the counts of then stand
+    causes, failures = causes_of(observation.failures, observation.timeline, scenario)
+    return replace(observation, causes=causes, failures=tuple(failures))
 
 
 def next_run(scenario: str, folder: Path = FOLDER) -> int:

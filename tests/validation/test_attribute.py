@@ -31,7 +31,7 @@ def timeline(code=0):
     return [
         pod(-3, "old", OLD),
         rules(-3, "myapp", OLD),
-        container(4.0, "new", "start"),
+        container(4.3, "new", "start"),
         pod(4.5, "new", NEW, image="rollsim/app:blue"),
         rules(4.6, "myapp", OLD, NEW),
         pod(5.0, "old", OLD, deleting=True),
