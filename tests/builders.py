@@ -61,6 +61,18 @@ def nginx_image(reference, *, stop_signal="SIGTERM", startup_s=0.0, service_s=0.
     )
 
 
+def generic_image(reference, behaviour=None, *, stop_signal="SIGTERM", startup_s=0.0, **more) -> Image:
+    """A server that does *behaviour* on its stop signal; None: it ends at once."""
+    return Image(
+        reference=reference,
+        server=ServerKind.GENERIC,
+        stop_signal=stop_signal,
+        startup=Constant(value_s=startup_s),
+        behaviours=MappingProxyType({} if behaviour is None else {stop_signal: behaviour}),
+        **more,
+    )
+
+
 def container(name="app", *, image=RED, **more) -> Container:
     more.setdefault("nginx", NginxConf())
     return Container(name=name, image=image, ports=MappingProxyType({"http": 80}), **more)

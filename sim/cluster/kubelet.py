@@ -17,7 +17,7 @@ from sim.cluster.pleg import RELIST_PERIOD_S, Pleg
 from sim.cluster.prober import Prober
 from sim.cluster.probes import Verdict
 from sim.cluster.shutdown import effective_grace_s, plan_shutdown
-from sim.cluster.status_manager import StatusManager
+from sim.cluster.status_manager import PodStatus, StatusManager
 from sim.delays import Delays
 from sim.scenario.model import Hook, HookKind, Probe
 from sim.world import Pod, Process, ServerPhase, World
@@ -104,7 +104,7 @@ class PodWorker:
         self._ready[name] = ready
         if self.ready and not was_ready:
             self.ready_since_s = math.floor(self._env.now)
-        self._kubelet.status.put(self)
+        self._report()
         if not self.terminating:
             self._env.process(self.next_sync())
 
@@ -116,6 +116,17 @@ class PodWorker:
             if not self.terminating:
                 yield self._env.timeout(self._delays("pod_sync"))
                 self._synced_s = float(self._env.now)
+                self._report()
+
+    def _report(self) -> None:
+        status = PodStatus(
+            stage=self.stage,
+            has_address=self.has_address,
+            ready=self.ready,
+            ready_since_s=self.ready_since_s,
+            n_restarts=max(server.n_restarts for server in self.pod.servers.values()),
+        )
+        self._kubelet.status.put(self.pod.name, status)
 
     # ------------------------------------------------------------------ start
 
@@ -145,7 +156,8 @@ class PodWorker:
         self.has_address = True
         for container in self._containers:
             env.process(Prober(env, delays, self, container, probes_from_s).begin())
-        self._kubelet.status.put(self)
+        yield env.timeout(0)  # a container without a readiness probe is ready in this very status
+        self._report()
 
     def _start_container(self, container: RunningContainer) -> Process:
         yield self._env.timeout(self._delays("container_start"))
@@ -212,7 +224,7 @@ class PodWorker:
             self.stage = PodStage.TERMINAL
             for container in self._containers:
                 container.server.move(ServerPhase.VANISHED)
-        self._kubelet.status.put(self)
+        self._report()
         yield env.timeout(delays("terminal_to_removed"))
         if self._kubelet.api.pods[self.pod.name].stage is not PodStage.REMOVED:
             yield from self._kubelet.api.write(delays, self._removed)

@@ -1,5 +1,6 @@
 """A cluster without traffic, run to an instant: what its actors did and when."""
 
+import math
 from collections.abc import Callable
 
 import simpy
@@ -79,3 +80,14 @@ class SmallWorld:
     def ruled(self, node: int = 0, service: str = "app") -> list[str]:
         """Names of the pods that the rules of *node* send new connections to."""
         return sorted(pod.name for pod in self.world.rules(node, service).pods)
+
+
+def relist_phase_s(seed: int, node: int = 0) -> float:
+    """Start of a kubelet's first relist: the first draw of its stream."""
+    return float(Streams(seed).take(f"kubelet/{node}").random())
+
+
+def relist_after(at_s: float, phase_s: float, relist_s: float) -> float:
+    """End of the first relist that began at or after *at_s*; each begins 1 s after the end of the last."""
+    cycle_s = 1.0 + relist_s
+    return phase_s + cycle_s * max(0, math.ceil((at_s - phase_s) / cycle_s - 1e-9)) + relist_s
