@@ -263,3 +263,7 @@ def write_table(observations: Iterable[Observation], folder: Path = FOLDER) -> P
     finally:
         aside.unlink(missing_ok=True)
     return path
+
+
+if __name__ == "__main__":
+    rebuild_table()
