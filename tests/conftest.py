@@ -1,5 +1,6 @@
-"""What all tests share: random streams that depend on the test and on nothing else."""
+"""What all tests share: random streams that depend on the test and on nothing else, and the running lab."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from seeds import seed_of
 from sim.scenario import load_one
 from sim.scenario.model import Scenario
 from sim.streams import Streams
+from validation.lab.cluster import DEFAULT_NAME, Lab
+from validation.lab.commands import LabError
 
 
 @pytest.fixture
@@ -22,3 +25,15 @@ def tutorial() -> Callable[[str], Scenario]:
     """A stage of the tutorial by the name of its file."""
     folder = Path(__file__).parent.parent / "configs" / "tutorial"
     return lambda stage: load_one(folder / f"{stage}.yaml")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The running cluster (ROLLSIM_LAB, or the default one): `rollsim lab up` brings it up beforehand.
+
+    A missing one is a failure: a skipped live test would prove nothing.
+    """
+    try:
+        return Lab.find(os.environ.get("ROLLSIM_LAB", DEFAULT_NAME))
+    except LabError as error:
+        pytest.fail(f"{error}")

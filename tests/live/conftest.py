@@ -1,16 +1,9 @@
-"""One running lab for all live tests, and a namespace of its own for each.
+"""For the tests that need the lab: a namespace of its own for each."""
 
-The cluster is brought up beforehand (`rollsim lab up`); ROLLSIM_LAB names another than the default one.
-"""
-
-import os
 import uuid
 from pathlib import Path
 
 import pytest
-
-from validation.lab.cluster import DEFAULT_NAME, Lab
-from validation.lab.commands import LabError
 
 LABEL = "app.kubernetes.io/managed-by=rollsim-tests"
 
@@ -21,15 +14,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.live)
-
-
-@pytest.fixture(scope="session")
-def lab():
-    """The running cluster. A missing one is a failure: a skipped live test would prove nothing."""
-    try:
-        return Lab.find(os.environ.get("ROLLSIM_LAB", DEFAULT_NAME))
-    except LabError as error:
-        pytest.fail(f"{error}")
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The reader says yes and no where a real API server does."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,9 @@ import yaml
 from sim.errors import InputError
 from sim.scenario.documents import read_documents
 from sim.scenario.overrides import Overrides
+from validation.lab.commands import CommandFailed
 
 CASES = yaml.safe_load((Path(__file__).parent / "api_server_verdicts.yaml").read_text())
-CONTEXT = "kind-rollsim"
 
 
 def name(case) -> str:
@@ -32,15 +30,15 @@ def test_same_verdict(files, case):
 
 
 @pytest.mark.live
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl")
 @pytest.mark.parametrize("case", CASES, ids=name)
-def test_the_table_is_what_a_server_says(files, case):
+def test_the_table_is_what_a_server_says(files, lab, case):
     """The recorded verdicts, asked of the lab's server again."""
     path = files.write("objects.yaml", files.config_map, files.service, files.deployment)
     documents = Overrides.parse(case["set"]).for_objects(read_documents(path))
     body = {"apiVersion": "v1", "kind": "List", "items": [document.data for document in documents]}
-    command = ["kubectl", "--context", CONTEXT, "apply", "--dry-run=server", "--validate=strict", "-f", "-"]
-    done = subprocess.run(
-        command, input=json.dumps(body), text=True, capture_output=True, check=False, timeout=60
-    )
-    assert (done.returncode == 0) == case["accepted"], done.stderr
+    try:
+        lab.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=json.dumps(body))
+        accepted, said = True, ""
+    except CommandFailed as error:
+        accepted, said = False, error.output
+    assert accepted == case["accepted"], said

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from validation.lab.cluster import KIND_CLUSTER_LABEL, Lab, cache_dir, docker
-from validation.lab.commands import CommandFailed, LabError, run, succeeds, wait_until
-from validation.lab.network import DOCKER_NETWORK, connect_nodes, pod_cidrs
+from validation.lab.commands import CommandFailed, LabError, run, wait_until
+from validation.lab.network import connect_nodes, pod_cidrs
 from validation.lab.versions import POD_CIDR, SERVICE_CIDR
 
 CREATE_TIMEOUT_S = 600.0
@@ -38,12 +38,6 @@ def containers_of(name: str) -> list[str]:
     for label in (KIND_CLUSTER_LABEL, LOAD_LABEL):
         found += docker("ps", "-a", "--filter", f"label={label}={name}", "--format", "{{.Names}}").split()
     return found
-
-
-def ensure_docker_network() -> None:
-    """Make the network that kind would make, but for IPv4 alone: what isn't there cannot leak."""
-    if not succeeds(["docker", "network", "inspect", DOCKER_NETWORK]):
-        docker("network", "create", "--driver", "bridge", DOCKER_NETWORK)
 
 
 def create(name: str, *, kind: str, image: str, n_nodes: int, own_cni: bool, log: Path) -> None:

@@ -122,7 +122,7 @@ def _create(steps: Steps, name: str, *, n_nodes: int, airgap: bool, mirror: str 
         image = _from_packages(steps)
     host.require_space(n_nodes * host.NODE_SPACE_BYTES)
     with steps.step("kind cluster") as log:
-        kind.ensure_docker_network()
+        network.ensure_docker_network()
         network.reject_on_host(image)  # before the first node: it is confined from its first packet on
         kind.create(name, kind=_kind_binary(steps), image=image, n_nodes=n_nodes, own_cni=own_cni, log=log)
         kind.ensure_load_container(name, f"{name}-control-plane", bases.LOAD)

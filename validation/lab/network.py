@@ -6,12 +6,15 @@ import re
 from contextlib import suppress
 from enum import Enum
 
-from validation.lab.cluster import Lab, docker
-from validation.lab.commands import CommandFailed
+from validation.lab.cluster import KIND_CLUSTER_LABEL, Lab, docker
+from validation.lab.commands import CommandFailed, succeeds
 from validation.lab.host import on_host
 from validation.lab.versions import POD_CIDR, SERVICE_CIDR
 
 DOCKER_NETWORK = "kind"
+OURS = "rollsim.network"
+"""Label of the Docker network if the lab has made it: then it may remove it."""
+IPTABLES = ("iptables", "--wait", "10")
 CONFLIST = "/etc/cni/net.d/10-ptp.conflist"
 VOID = "void"
 """A device in every node that swallows what it is sent: a bridge without ports."""
@@ -122,9 +125,9 @@ def reject_on_host(image: str) -> None:
     """
     rule = _reject_rule()
     try:
-        on_host("iptables", "-C", *rule, image=image)
+        on_host(*IPTABLES, "-C", *rule, image=image)
     except CommandFailed:
-        on_host("iptables", "-I", *rule, image=image)
+        on_host(*IPTABLES, "-I", *rule, image=image)
 
 
 _CONFINE_NODE = f"""set -e
@@ -149,7 +152,7 @@ def _reject_rule() -> tuple[str, ...]:
 
 
 def _iptables(lab: Lab, *args: str) -> str:
-    return on_host("iptables", *args, image=node_image_of(lab.node_container))
+    return on_host(*IPTABLES, *args, image=node_image_of(lab.node_container))
 
 
 def node_image_of(node: str) -> str:
@@ -157,17 +160,25 @@ def node_image_of(node: str) -> str:
     return docker("inspect", "--format", "{{.Config.Image}}", node).strip()
 
 
+def ensure_docker_network() -> None:
+    """Make the network that kind would make, but for IPv4 alone: what isn't there cannot leak."""
+    if not succeeds(["docker", "network", "inspect", DOCKER_NETWORK]):
+        docker("network", "create", "--driver", "bridge", "--label", OURS, DOCKER_NETWORK)
+
+
 def release(image: str | None) -> None:
-    """Undo `confine` on the host, and remove Docker's network, once no cluster uses it any more."""
-    try:
-        in_use = docker("network", "inspect", "--format", "{{len .Containers}}", DOCKER_NETWORK).strip()
-    except CommandFailed:
-        return
-    if in_use != "0":
+    """Undo `reject_on_host` once no kind cluster is left, and remove the network if `up` has made it.
+
+    *image* as there.
+    """
+    clusters = docker("ps", "--all", "--quiet", "--filter", f"label={KIND_CLUSTER_LABEL}").split()
+    if clusters or not succeeds(["docker", "network", "inspect", DOCKER_NETWORK]):
         return
     with suppress(CommandFailed):  # never set, or cleared by another's firewall: nothing is left to undo
-        on_host("iptables", "-D", *_reject_rule(), image=image)
-    docker("network", "rm", DOCKER_NETWORK)
+        on_host(*IPTABLES, "-D", *_reject_rule(), image=image)
+    labels = docker("network", "inspect", "--format", "{{json .Labels}}", DOCKER_NETWORK)
+    if OURS in json.loads(labels):
+        docker("network", "rm", DOCKER_NETWORK)
 
 
 def rejected_packets(lab: Lab) -> int | None:
