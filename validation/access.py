@@ -1,11 +1,14 @@
 """The cluster that a replay runs on: our lab, or any that the user names."""
 
+import fcntl
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from validation.lab.cluster import Lab
+from validation.lab.cluster import Lab, cache_dir
 from validation.lab.commands import CommandFailed, run
 
 KIND_CONTEXT_PREFIX = "kind-"
@@ -72,3 +75,23 @@ def find_access(context: str | None = None, *, yes: bool = False) -> Access:
     access = Access(context=context)
     access.kubectl("version", "-o", "json", timeout_s=20)
     return access
+
+
+@contextmanager
+def alone_on(access: Access) -> Iterator[None]:
+    """Hold the cluster for this process: two replays would take each other's ports and namespaces.
+
+    Raises
+    ------
+    ReplayError
+        Another process of this user replays there.
+    """
+    name = access.lab.name if access.lab else (access.context or "current")
+    path = cache_dir() / f"replay-{name.replace('/', '_')}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ReplayError(f"another replay is running on cluster {name!r}") from None
+        yield  # the lock goes with the file, even if the process is killed

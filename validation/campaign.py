@@ -13,7 +13,7 @@ from sim.errors import InputError
 from sim.scenario import load
 from sim.scenario.model import Scenario
 from validation import forecast, observations
-from validation.access import Access, find_access
+from validation.access import Access, alone_on, find_access
 from validation.compare import Compared, match
 from validation.lab.cluster import Lab
 from validation.observations import FOLDER, Observation, scenario_hash
@@ -65,13 +65,14 @@ def replay_all(
     ReplayError, LabError
         A run could not be made; those before it are kept, and nothing of it stays on the cluster.
     """
-    try:
-        for scenario in todo(scenarios, plan.runs, plan.folder):
-            say(f"{scenario.name}: run {observations.next_run(scenario.name, plan.folder)}")
-            prepare(scenario, access, plan, say)
-            yield run_scenario(scenario, access, plan, measuring=measuring, say=say)
-    finally:
-        remove_leftovers(access)
+    with alone_on(access):
+        try:
+            for scenario in todo(scenarios, plan.runs, plan.folder):
+                say(f"{scenario.name}: run {observations.next_run(scenario.name, plan.folder)}")
+                prepare(scenario, access, plan, say)
+                yield run_scenario(scenario, access, plan, measuring=measuring, say=say)
+        finally:
+            remove_leftovers(access)
 
 
 def prepare(scenario: Scenario, access: Access, plan: Plan, say: Say = lambda _: None) -> None:
