@@ -85,6 +85,8 @@ _UNNAMED: Final = ("$?$", BLACK, True)
 
 HEADER, POD, SERVER, NOWHERE = 0.62, 1.0, 0.62, 0.7
 """Heights of the kinds of rows, in lanes."""
+LETTER_WIDTH: Final = 0.62
+"""Of the bold digits, in font sizes."""
 NEAR: Final = 0.012
 """Failures of one lane and cause that are closer than this share of the width become one mark with a number."""
 
@@ -167,6 +169,9 @@ class LaneAxes:
         self._small = scale < 0.3
         self._font = 7.0 if self._small else 8.5
         self._mark_size = 5.0 if self._small else 7.0
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        self._point_s = (self._to_s - self._from_s) * figure.dpi / (72.0 * axes.bbox.width)
 
     def draw(self) -> None:
         self._prepare()
@@ -295,7 +300,7 @@ class LaneAxes:
 
         It stands right of what is there already.
         """
-        step = (self._to_s - self._from_s) * self._mark_size / 650.0
+        step = self._mark_size * self._point_s
         at_s, end_s = max(cluster.from_s, taken_to), cluster.to_s
         if end_s - at_s > step:
             self._axes.hlines(y, at_s, end_s, colors=BLACK, linewidths=1.6, zorder=5)
@@ -315,7 +320,7 @@ class LaneAxes:
             zorder=6,
             bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )
-        return at_s, end_s + step * (1.2 + 0.55 * len(text))
+        return at_s, end_s + 1.6 * step + len(text) * LETTER_WIDTH * self._font * self._point_s
 
 
 def mark_style(marker: str, face: str, size: float) -> dict[str, Any]:
