@@ -1,6 +1,7 @@
 """Scenarios and timing profiles built directly from the frozen data: no file is read."""
 
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,6 +32,7 @@ SOURCE = Path("built.yaml")
 RED, BLUE, GREEN = "app:red", "app:blue", "app:green"
 
 
+@cache
 def shipped_timing(name="defaults") -> Timing:
     return load_timing(name, beside=SOURCE)
 

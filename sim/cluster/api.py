@@ -1,5 +1,6 @@
 """The API server as controllers meet it: writes take time, watches deliver snapshots later, in order."""
 
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -103,12 +104,14 @@ class Informer:
         self._delays = delays
         self._handler = handler
         self._last_s = 0.0
+        self._under_way: deque[View] = deque()
 
     def deliver(self, view: View) -> None:
         self._last_s = max(self._last_s, self._env.now + self._delays("watch_hop"))
-        event = self._env.timeout(self._last_s - self._env.now, view)
-        assert event.callbacks is not None
-        event.callbacks.append(lambda fired: self._handler(fired.value))
+        self._under_way.append(view)
+        arrival = self._env.timeout(self._last_s - self._env.now)
+        assert arrival.callbacks is not None
+        arrival.callbacks.append(lambda _: self._handler(self._under_way.popleft()))
 
 
 class Api:

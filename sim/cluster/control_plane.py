@@ -112,6 +112,7 @@ class ControlPlane:
                 )
                 node += 1
                 self.api.store(pod)
+                self._scheduler.adopt(pod)
                 self._world.pods[pod.name].node = pod.node or 0
                 pods.append(pod)
             self.deployments[deployment.name].adopt(view, pods)

@@ -1,13 +1,17 @@
-"""The scheduler: one pod at a time, to the node with the fewest pods of its Deployment.
+"""The scheduler: one pod at a time, spread over the nodes.
 
-Source: kubernetes v1.34 pkg/scheduler/schedule_one.go:65-124; spreading by the default topology constraints.
+Source: kubernetes v1.34 pkg/scheduler/schedule_one.go:65-124; the default topology spread counts the pods that the
+Services' and the ReplicaSet's selectors choose together, so those of one ReplicaSet
+(pkg/scheduler/framework/plugins/helper/spread.go:37-93), without those being deleted
+(podtopologyspread/common.go:151).
 """
 
+from collections import Counter
 from dataclasses import replace
 
 import simpy
 
-from sim.cluster.api import Api, PodView
+from sim.cluster.api import Api, PodStage, PodView
 from sim.delays import Delays
 from sim.world import Process
 
@@ -19,33 +23,64 @@ class Scheduler:
         self._delays = delays
         self._nodes = nodes
         self._queue = simpy.Store(env)
+        self._assumed: dict[str, int] = {}
+        """Pods that have a node here although their binding may still be under way."""
+        self._known: dict[str, PodView] = {}
+        self._of_set: Counter[tuple[str, int]] = Counter()
+        """Active pods by ReplicaSet and node."""
+        self._on_node: Counter[int] = Counter()
         api.watch(PodView, delays, self._on_pod)
         env.process(self._run())
 
+    def adopt(self, pod: PodView) -> None:
+        """A pod that has its node from before the run."""
+        self._count(pod)
+
     def _on_pod(self, pod: PodView) -> None:
-        if pod.node is None and pod.active:
+        if pod.node is None and pod.active and pod.name not in self._known:
             self._queue.put(pod.name)
+        self._count(pod)
+
+    def _count(self, pod: PodView) -> None:
+        """Replace what was known of *pod* by what is."""
+        before = self._known.get(pod.name)
+        now = pod if pod.node is not None else replace(pod, node=self._assumed.get(pod.name))
+        for view, step in ((before, -1), (now, 1)):
+            if view is None or view.node is None or view.stage is PodStage.REMOVED:
+                continue
+            self._on_node[view.node] += step
+            if view.active:
+                self._of_set[view.replica_set, view.node] += step
+        self._known[pod.name] = now
 
     def _run(self) -> Process:
         while True:
             name = yield self._queue.get()
             yield self._env.timeout(self._delays("schedule"))
-            if not self._api.pods[name].active:
+            pod = self._api.pods[name]
+            if not pod.active:
                 continue
-            node = self.choose(name)
-            self._env.process(self._bind(name, node))
+            self._assumed[name] = self.choose(pod)
+            self._count(pod)
+            self._env.process(self._bind(name, self._assumed[name]))
 
-    def choose(self, name: str) -> int:
-        """Fewest active pods of the same Deployment, then fewest pods, then at random."""
-        pod = self._api.pods[name]
-        bound = [p for p in self._api.pods.values() if p.node is not None and p.stage.name != "REMOVED"]
+    def choose(self, pod: PodView) -> int:
+        """Fewest active pods of the same ReplicaSet, then fewest pods, then at random."""
 
         def load(node: int) -> tuple[int, int, float]:
-            here = [p for p in bound if p.node == node]
-            siblings = sum(1 for p in here if p.deployment == pod.deployment and p.active)
-            return siblings, len(here), float(self._delays.rng.random())
+            return (
+                self._of_set[pod.replica_set, node],
+                self._on_node[node],
+                float(self._delays.rng.random()),
+            )
 
         return min(self._nodes, key=load)
 
     def _bind(self, name: str, node: int) -> Process:
-        yield from self._api.write(self._delays, lambda: replace(self._api.pods[name], node=node))
+        """Nothing comes of it where the pod was deleted meanwhile."""
+
+        def change() -> PodView:
+            pod = self._api.pods[name]
+            return replace(pod, node=node) if pod.active else pod
+
+        yield from self._api.write(self._delays, change)

@@ -1,0 +1,121 @@
+"""The API server's machinery: token buckets, work queues, watches."""
+
+import simpy
+from builders import constant_timing, shipped_timing
+
+from sim.cluster.api import Api, EndpointSliceView, Informer, TokenBucket, WorkQueue
+from sim.delays import Delays
+
+
+def test_a_token_bucket_lets_thirty_go_and_then_twenty_a_second():
+    """50 requests at once: 30 at 0, the n-th further one at n/20 s; an idle second gives 20 back."""
+    env = simpy.Environment()
+    bucket, times = TokenBucket(env), []
+
+    def request():
+        yield from bucket.take()
+        times.append(round(env.now, 9))
+
+    for _ in range(50):
+        env.process(request())
+    env.run()
+    assert times == [0.0] * 30 + [round(n / 20, 9) for n in range(1, 21)]
+    times.clear()
+    env.run(until=2.0)
+    for _ in range(21):
+        env.process(request())
+    env.run()
+    assert times == [2.0] * 20 + [2.05]
+
+
+def test_a_bucket_never_saves_more_than_its_burst():
+    """An hour's rest is worth 30 requests."""
+    env = simpy.Environment()
+    bucket, times = TokenBucket(env), []
+
+    def request():
+        yield from bucket.take()
+        times.append(env.now)
+
+    env.run(until=3600)
+    for _ in range(31):
+        env.process(request())
+    env.run()
+    assert times == [3600] * 30 + [3600.05]
+
+
+def test_events_coalesce_while_a_sync_runs():
+    """Ten events during one sync are one further sync."""
+    env = simpy.Environment()
+    queue, syncs = WorkQueue(env), []
+
+    def controller():
+        while True:
+            yield from queue.get()
+            syncs.append(env.now)
+            yield env.timeout(1.0)
+
+    def events():
+        queue.add()
+        for _ in range(10):
+            yield env.timeout(0.05)
+            queue.add()
+
+    env.process(controller())
+    env.process(events())
+    env.run(until=10)
+    assert syncs == [0, 1.0]
+
+
+def test_an_event_that_comes_later_wakes_then():
+    """add_after adds at its time, and an event before it is a sync of its own."""
+    env = simpy.Environment()
+    queue, syncs = WorkQueue(env), []
+
+    def controller():
+        while True:
+            yield from queue.get()
+            syncs.append(env.now)
+
+    env.process(controller())
+    queue.add_after(5.0)
+    env.run(until=2.0)
+    queue.add()
+    env.run(until=10)
+    assert syncs == [2.0, 5.0]
+
+
+def test_a_watch_keeps_the_order(streams):
+    """A snapshot with a short hop never overtakes one with a long hop."""
+    env = simpy.Environment()
+    seen = []
+    informer = Informer(
+        env, Delays(shipped_timing(), streams.take("watch")), lambda v: seen.append(v.generation)
+    )
+
+    def writes():
+        for generation in range(500):
+            informer.deliver(EndpointSliceView(service="app", generation=generation, endpoints=()))
+            yield env.timeout(0.0005)
+
+    env.process(writes())
+    env.run()
+    assert seen == list(range(500))
+
+
+def test_a_write_commits_at_its_end(streams):
+    """The change is computed from what is stored then, and watchers see it a hop later."""
+    env = simpy.Environment()
+    delays = Delays(constant_timing(api_write=0.1, watch_hop=0.02), streams.take("api"))
+    api, seen = Api(env), []
+    api.watch(EndpointSliceView, delays, lambda view: seen.append((round(env.now, 6), view.generation)))
+    api.store(EndpointSliceView(service="app", generation=1, endpoints=()))
+
+    def later():
+        last = api.slices["app"].generation
+        return EndpointSliceView(service="app", generation=last + 1, endpoints=())
+
+    env.process(api.write(delays, later))
+    env.process(api.write(delays, later))
+    env.run()
+    assert seen == [(0.12, 2), (0.12, 3)]
