@@ -172,7 +172,8 @@ def _at_pod(failure: Row, pod: _Pod | None, history: History) -> Cause | None:
 def _refused(at_s: float, history: History) -> Cause | None:
     """Which pod refused is not known: the kernel forgets such a flow at once. The rules tell.
 
-    Where pods that stop and pods that start are both among the endpoints, the more numerous ones have it.
+    Where pods that stop and pods that start are both among the endpoints, each failure is given to one of them
+    by its microsecond: the shares are right, the single one is not known.
     """
     endpoints = history.endpoints(history.entry, at_s)
     if not endpoints:
@@ -182,7 +183,8 @@ def _refused(at_s: float, history: History) -> Cause | None:
     starting = [pod for pod in pods if history.is_starting(pod, at_s)]
     if not stale and not starting:
         return None
-    return Cause.STARTING_POD_REFUSED if len(starting) > len(stale) else Cause.STALE_ENDPOINT_REFUSED
+    drawn = round(at_s * 1e6) % (len(stale) + len(starting))
+    return Cause.STALE_ENDPOINT_REFUSED if drawn < len(stale) else Cause.STARTING_POD_REFUSED
 
 
 def _behind_proxy(failure: Row, history: History) -> Cause | None:

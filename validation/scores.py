@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 LEVEL: Final = 0.95
 MIN_RUNS_FOR_SKILL: Final = 3
-"""Fair CRPS needs two runs besides the one left out."""
+"""Fair CRPS needs two runs besides the one left out; fewer that agree prove nothing."""
 BOOTSTRAPS: Final = 2000
 AGREED_PROBABILITY: Final = 0.9
 """What a prediction should give to the one value on which all real runs agree."""
@@ -149,7 +149,7 @@ def score(cases: Sequence[Case], *, seed: int = 0) -> Scores:
         agreed=tuple(
             (case.name, float(case.observed[0]), float(np.mean(case.predicted == case.observed[0])))
             for case in cases
-            if case.agree
+            if case.agree and len(case.observed) >= MIN_RUNS_FOR_SKILL
         ),
     )
 

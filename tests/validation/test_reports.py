@@ -69,6 +69,11 @@ def test_ab_without_failures_prints_no_reasons():
     ("text", "requests", "reason"),
     [
         (AB_EXIT, 81543, "apr_socket_recv: Connection reset by peer (104)"),
+        (
+            "Benchmarking 127.0.0.1 (be patient)...apr_pollset_poll: The timeout specified has expired (70007)",
+            0,
+            "apr_pollset_poll: The timeout specified has expired (70007)",
+        ),
         (AB_EXIT_AT_ONCE, 0, "apr_socket_recv: Connection refused (111)"),
     ],
 )

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 AB_ABORTED = re.compile(r"Total of (\d+) requests completed")
+AB_ERROR = re.compile(r"(?:apr_\w+(?:\(\))?: .*\(\d+\)|^ab: .*|Test aborted.*)", re.MULTILINE)
 AB_REASONS = re.compile(r"\(Connect: (\d+), Receive: (\d+), Length: (\d+), Exceptions: (\d+)\)")
 WRK_ERRORS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
 WRK_TOTAL = re.compile(r"(\d+) requests in ([\d.]+)(ms|s|m|h)")
@@ -63,7 +64,7 @@ def read_ab(text: str) -> Report:
 def _aborted_ab(text: str) -> Report:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     given_up = AB_ABORTED.search(text)
-    errors = [line for line in lines if re.match(r"(apr_\w+|ab): |Test aborted", line)]
+    errors = AB_ERROR.findall(text)
     if not given_up and not errors:
         raise UnreadableReport(f"no report of ab: {lines[-1] if lines else 'nothing'}")
     return Report(
