@@ -17,6 +17,8 @@ class BackendServer:
     pod: Pod | None = None
     """Slots of a template: the pod whose address DNS gave; a Service's line has none."""
     is_slot: bool = False
+    n_returns: int = 0
+    """How often a slot came out of maintenance: its health starts anew each time."""
 
     @property
     def usable(self) -> bool:
@@ -78,7 +80,9 @@ def open_proxy(world: World, server: Server) -> Proxy:
     conf = server.container.haproxy
     assert conf is not None
     frontend = conf.frontends[0]
-    backend = next(b for b in conf.backends if b.name == frontend.backend)
+    backend = next(
+        (b for b in conf.backends if b.name == frontend.backend), HAProxyBackend(name="", servers=())
+    )
     servers: list[BackendServer] = []
     for line in backend.servers:
         service = service_named(dict(world.services), line.host, f"haproxy.cfg: backend {backend.name}")

@@ -16,6 +16,7 @@ from sim.cluster.kubelet import Kubelet
 from sim.cluster.replicaset import ReplicaSetController
 from sim.cluster.scheduler import Scheduler
 from sim.delays import Delays
+from sim.errors import UnsupportedInput
 from sim.scenario.model import Deployment, PodTemplate, Scenario, Update
 from sim.scenario.timing import Timing
 from sim.streams import Streams
@@ -121,6 +122,11 @@ class ControlPlane:
     def _start_services(self) -> None:
         bucket = TokenBucket(self._env)
         for service in self._world.services.values():
+            if service.internal_traffic_local and len(self._nodes) > 1:
+                raise UnsupportedInput(
+                    f"{self._scenario.source}: Service {service.name}: internalTrafficPolicy: got Local with "
+                    f"{len(self._nodes)} nodes, not modelled; allowed: Cluster, or spec.cluster.nodes: 1"
+                )
             controller = EndpointSliceController(
                 self._env,
                 self._world,

@@ -1,7 +1,8 @@
 """CoreDNS for headless Services: the ready pods, as its informer has them.
 
-Source: kubeadm's Corefile switches the cache off for the cluster domain (cmd/kubeadm/app/phases/addons/dns);
-the kubernetes plugin answers with ready endpoints.
+Source: coredns v1.12 plugin/kubernetes/object/endpoint.go (endpoints that are not ready are left out; there is no
+fallback to terminating ones). kubeadm's Corefile switches the cache off for the cluster domain
+(cmd/kubeadm/app/phases/addons/dns/manifests.go:180-188).
 """
 
 from functools import partial
@@ -9,7 +10,6 @@ from functools import partial
 import simpy
 
 from sim.cluster.api import Api, EndpointSliceView
-from sim.cluster.kube_proxy import chosen
 from sim.delays import Delays
 from sim.world import Pod, World
 
@@ -22,8 +22,10 @@ class Dns:
         api.watch(EndpointSliceView, delays, self.adopt)
 
     def adopt(self, view: EndpointSliceView) -> None:
-        self._slices[view.service] = view
-        self._world.publish_dns(view.service, partial(self.resolve, view.service))
+        if self._world.services[view.service].headless:
+            self._slices[view.service] = view
+            self._world.publish_dns(view.service, partial(self.resolve, view.service))
 
     def resolve(self, service: str) -> tuple[Pod, ...]:
-        return tuple(self._world.pods[name] for name in chosen(self._slices[service].endpoints))
+        """The addresses in the answer; none: the name does not exist."""
+        return tuple(self._world.pods[e.pod] for e in self._slices[service].endpoints if e.ready)

@@ -29,6 +29,19 @@ def endpoint(pod: PodView, service: Service) -> EndpointView | None:
     )
 
 
+def matters(before: PodView | None, now: PodView) -> bool:
+    """Whether a change of a pod asks for a sync (staging/src/k8s.io/endpointslice/util/controller_utils.go:123-158).
+
+    The deletion's times are compared as pointers: every update of a terminating pod counts.
+    """
+    return (
+        before is None
+        or now.deleted
+        or now.stage is PodStage.REMOVED
+        or (now.ready, now.has_address) != (before.ready, before.has_address)
+    )
+
+
 class EndpointSliceController:
     """Reconciles the slice of one Service (more than 100 endpoints still count as one object)."""
 
@@ -49,6 +62,7 @@ class EndpointSliceController:
         self._service = service
         self._queue = WorkQueue(env)
         self._pods: dict[str, PodView] = {}
+        self._endpoints: dict[str, EndpointView] = {}
         self._seen_generation = 0
         self._backoff_s = FIRST_BACKOFF_S
         api.watch(PodView, delays, self._on_pod)
@@ -57,8 +71,14 @@ class EndpointSliceController:
 
     def adopt(self, pods: list[PodView]) -> EndpointSliceView:
         """The steady state: every pod that belongs, as it is."""
-        self._pods.update({pod.name: pod for pod in pods if self._selects(pod)})
-        return EndpointSliceView(service=self._service.name, generation=0, endpoints=self._endpoints())
+        for pod in pods:
+            if self._selects(pod):
+                self._know(pod)
+        return self._view(generation=0)
+
+    def _view(self, generation: int) -> EndpointSliceView:
+        endpoints = tuple(self._endpoints.values())
+        return EndpointSliceView(service=self._service.name, generation=generation, endpoints=endpoints)
 
     def _selects(self, pod: PodView) -> bool:
         labels = self._world.pods[pod.name].template.labels
@@ -66,18 +86,22 @@ class EndpointSliceController:
             labels.get(k) == v for k, v in self._service.selector.items()
         )
 
-    def _endpoints(self) -> tuple[EndpointView, ...]:
-        found = (endpoint(pod, self._service) for pod in self._pods.values())
-        return tuple(e for e in found if e is not None)
+    def _know(self, pod: PodView) -> None:
+        self._pods[pod.name] = pod
+        member = endpoint(pod, self._service)
+        if member is not None:
+            self._endpoints[pod.name] = member
+        else:
+            self._endpoints.pop(pod.name, None)
+        if pod.stage is PodStage.REMOVED:
+            del self._pods[pod.name]
 
     def _on_pod(self, pod: PodView) -> None:
-        if not self._selects(pod):
-            return
-        if pod.stage is PodStage.REMOVED:
-            self._pods.pop(pod.name, None)
-        else:
-            self._pods[pod.name] = pod
-        self._queue.add()
+        if self._selects(pod):
+            asks = matters(self._pods.get(pod.name), pod)
+            self._know(pod)
+            if asks:
+                self._queue.add()
 
     def _on_slice(self, view: EndpointSliceView) -> None:
         if view.service == self._service.name:
@@ -96,15 +120,12 @@ class EndpointSliceController:
             self._backoff_s *= 2
             return
         self._backoff_s = FIRST_BACKOFF_S
-        endpoints = self._endpoints()
-        if endpoints == last.endpoints:
+        view = self._view(last.generation + 1)
+        if view.endpoints == last.endpoints:
             return
-        view = EndpointSliceView(
-            service=self._service.name, generation=last.generation + 1, endpoints=endpoints
-        )
         yield from self._bucket.take()
         yield from self._api.write(self._delays, lambda: view)
-        self._world.log(f"endpointslice/{self._service.name}", "written", _summary(endpoints))
+        self._world.log(f"endpointslice/{self._service.name}", "written", _summary(view.endpoints))
         # the answer of the write travels back while the watch event does: a follow-up sync may beat the event
         yield self._env.timeout(self._delays("watch_hop"))
 

@@ -1,50 +1,101 @@
 """HAProxy's own view of its servers: health checks and DNS.
 
-Source: HAProxy 2.6 configuration manual 5.2 (`check`, `inter`, `rise`, `fall`) and 5.3 (resolvers);
-src/check.c:485-506; the start state (UP, one failure from DOWN) tried on 2.6.12.
+Source: HAProxy 2.6 configuration manual 5.2 (`check`, `inter`, `rise`, `fall`); src/check.c of v2.6.0; the start
+state (UP, one failure from DOWN) tried on 2.6.12.
 """
 
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, Final
 
 import simpy
 
+from sim.cluster.proxy_dns import Resolution
 from sim.delays import Delays
 from sim.proxies import BackendServer, Proxy, open_proxy
-from sim.scenario.model import HAProxyCheck, ServerKind
-from sim.scenario.timing import Timing
+from sim.scenario.model import HAProxyCheck, HAProxyConf, HAProxyResolvers, ServerKind
+from sim.scenario.nginx_location import file_of, location_of
+from sim.scenario.timing import Timing, Vanished
 from sim.streams import Streams
 from sim.world import Process, Server, ServerPhase, World
+
+SPREAD_FROM_S: Final = 1.0
+"""Shorter intervals do not decide how first checks are spread (SRV_CHK_INTER_THRES)."""
+SYN_AGAIN_S: Final = 1.0
+"""Linux' first retransmission of a SYN."""
 
 
 class Health:
     """The counter of one server: 0 … rise + fall - 1; UP from `rise` on."""
 
-    def __init__(self, check: HAProxyCheck, *, settled: bool) -> None:
+    def __init__(self, check: HAProxyCheck, *, value: int | None = None) -> None:
+        """As a server starts: UP, one failure from DOWN. *value*: what it became long ago."""
         self._check = check
-        self._top = check.rise + check.fall - 1
-        self._value = self._top if settled else check.rise
+        self.top = check.rise + check.fall - 1
+        self.value = check.rise if value is None else value
+
+    @classmethod
+    def settled(cls, check: HAProxyCheck, *, up: bool) -> "Health":
+        """After many equal results."""
+        return cls(check, value=check.rise + check.fall - 1 if up else 0)
 
     @property
     def up(self) -> bool:
-        return self._value >= self._check.rise
+        return self.value >= self._check.rise
 
-    def take(self, success: bool) -> None:
+    def take(self, *, success: bool) -> None:
         rise = self._check.rise
         if success:
-            self._value = self._top if self.up or self._value + 1 >= rise else self._value + 1
+            self.value = self.top if self.up or self.value + 1 >= rise else self.value + 1
         else:
-            self._value = self._value - 1 if self._value - 1 >= rise else 0
+            self.value = self.value - 1 if self.value - 1 >= rise else 0
 
     @property
     def interval_s(self) -> float:
         """`fastinter` on the way up or down, `downinter` when fully down."""
         check = self._check
-        if 0 < self._value < self._top:
+        if 0 < self.value < self.top:
             return check.inter_s if check.fastinter_s is None else check.fastinter_s
-        if self._value == 0:
+        if self.value == 0:
             return check.inter_s if check.downinter_s is None else check.downinter_s
         return check.inter_s
+
+
+def first_checks_s(checks: Sequence[HAProxyCheck]) -> list[float]:
+    """When each of a process' servers is checked first: spread over the shortest interval of a second or more."""
+    intervals = [Health(check).interval_s for check in checks]
+    shortest = min((s for s in intervals if s >= SPREAD_FROM_S), default=0.0)
+    return [max(shortest, own) * place / len(checks) for place, own in enumerate(intervals)]
+
+
+def all_checks(conf: HAProxyConf) -> list[tuple[str, HAProxyCheck]]:
+    """(backend, check) of every server that is checked, slots one by one, in the file's order."""
+    return [
+        (backend.name, line.check)
+        for backend in conf.backends
+        for line in backend.servers
+        if line.check is not None
+        for _ in range(line.template_count or 1)
+    ]
+
+
+def check_passes(target: Server, check: HAProxyCheck) -> bool:
+    """Whether a check that reaches *target* succeeds: a connect, or the status it asks for.
+
+    nginx answers OPTIONS for a file with 405. Any other server is taken to answer its check with 200.
+    """
+    if check.http_path is None:
+        return target.accepts or target.phase is ServerPhase.DEAF
+    conf = target.container.nginx
+    status = 200
+    if conf is not None:
+        location = location_of(conf, check.http_path)
+        file = file_of(location, check.http_path)
+        status = location.status
+        if file is not None and check.http_method not in ("GET", "HEAD"):
+            status = 405
+        elif file in target.removed_files:
+            status = 404
+    return target.accepts and any(low <= status <= high for low, high in check.http_expect)
 
 
 class ProxyWatch:
@@ -67,103 +118,99 @@ class ProxyWatch:
 
     def _open(self, server: Server, *, settled: bool) -> Proxy:
         proxy = open_proxy(self._world, server)
-        name = f"haproxy/{server.pod.name}/{server.n_restarts}"
-        delays = Delays(self._timing, self._streams.take(name))
-        if any(s.is_slot for s in proxy.servers):
-            self._resolve(proxy)
-            self._env.process(self._follow_dns(proxy, delays, settled=settled))
-        for index, backend in enumerate(proxy.servers):
-            if not backend.is_slot:
-                self._log(proxy, backend, up=backend.up)
-            if backend.line.check is not None:
-                self._env.process(
-                    self._check(proxy, backend, backend.line.check, delays, index, settled=settled)
-                )
+        delays = Delays(self._timing, self._streams.take(f"haproxy/{server.pod.name}/{server.n_restarts}"))
+        slots = [s for s in proxy.servers if s.is_slot]
+        if slots:
+            self._follow_dns(proxy, slots, delays, settled=settled)
+        checks = all_checks(proxy.conf)
+        firsts = [
+            at_s
+            for (name, _), at_s in zip(checks, first_checks_s([c for _, c in checks]), strict=True)
+            if name == proxy.backend.name
+        ]
+        checked = [s for s in proxy.servers if s.line.check is not None]
+        for backend, first_s in zip(checked, firsts, strict=True):
+            self._env.process(self._check(proxy, backend, delays, None if settled else first_s))
         return proxy
 
     def _alive(self, proxy: Proxy) -> bool:
         return proxy.server.phase in (ServerPhase.LISTENING, ServerPhase.DRAINING)
 
-    def _check(
-        self,
-        proxy: Proxy,
-        backend: BackendServer,
-        check: HAProxyCheck,
-        delays: Delays,
-        index: int,
-        *,
-        settled: bool,
-    ) -> Process:
-        """The next check starts an interval after the end of the last; first ones are spread over `inter`."""
-        env = self._env
-        health = Health(check, settled=settled)
-        offset_s = check.inter_s * index / len(proxy.servers)
-        yield env.timeout(float(delays.rng.random()) * check.inter_s if settled else offset_s)
-        pod = backend.pod
+    # ------------------------------------------------------------------ checks
+
+    def _check(self, proxy: Proxy, backend: BackendServer, delays: Delays, first_s: float | None) -> Process:
+        """The next check starts an interval after the end of the last. *first_s*: None, it has run for long."""
+        env, check = self._env, backend.line.check
+        assert check is not None
+        health = Health(check)
+        if first_s is None:
+            targets = proxy.targets(self._world, backend)
+            health = Health.settled(check, up=any(check_passes(target, check) for target in targets))
+            backend.up = health.up
+            first_s = float(delays.rng.random()) * health.interval_s
+        n_returns = backend.n_returns
+        yield env.timeout(first_s)
         while self._alive(proxy):
-            if backend.is_slot and backend.pod is not pod:
-                pod = backend.pod
-                health = Health(check, settled=False)
-                self._set(proxy, backend, up=True)
-            if not backend.is_slot or pod is not None:
-                success = yield from self._one_check(proxy, backend, check, delays)
-                health.take(success)
+            if backend.is_slot and backend.pod is None:
+                yield env.timeout(check.inter_s)  # paused in maintenance
+                continue
+            if backend.n_returns != n_returns:
+                n_returns, health = backend.n_returns, Health(check)
+            success = yield from self._one_check(proxy, backend, check, delays)
+            if backend.n_returns == n_returns:
+                health.take(success=success)
                 self._set(proxy, backend, up=health.up)
             yield env.timeout(health.interval_s)
 
     def _one_check(
         self, proxy: Proxy, backend: BackendServer, check: HAProxyCheck, delays: Delays
     ) -> Generator[simpy.Event, Any, bool]:
-        """One connect (and request): refused fails at once, silence at the check's time-out."""
-        possible = proxy.targets(self._world, backend)
-        target = possible[int(delays.rng.integers(len(possible)))] if possible else None
-        if target is not None and target.phase is ServerPhase.VANISHED:
-            connect_s = proxy.backend.timeout_connect_s
-            limit_s = check.inter_s if check.timeout_check_s is None else check.timeout_check_s
-            yield self._env.timeout(min(limit_s, check.inter_s, connect_s or limit_s))
-            return False
-        yield self._env.timeout(delays("round_trip"))
-        if target is None:
-            return False
-        if check.http_path is None:
-            return target.accepts or target.phase is ServerPhase.DEAF
-        return target.accepts and not any(path.endswith(check.http_path) for path in target.removed_files)
+        """One connect (and request): refused fails at once, silence when its time is over.
+
+        `inter` bounds connect and reply together; with `timeout check` `timeout connect` bounds the connect too
+        (src/tcpcheck.c:1270-1313).
+        """
+        left_s = check.inter_s
+        if check.timeout_check_s is not None and proxy.backend.timeout_connect_s is not None:
+            left_s = min(left_s, proxy.backend.timeout_connect_s)
+        while True:
+            possible = proxy.targets(self._world, backend)
+            target = possible[int(delays.rng.integers(len(possible)))] if possible else None
+            silent = target is not None and target.phase is ServerPhase.VANISHED
+            if not silent or self._timing.vanished is Vanished.UNREACHABLE:
+                yield self._env.timeout(delays("round_trip"))
+                return target is not None and not silent and check_passes(target, check)
+            redrawn = self._timing.vanished is Vanished.SILENCE_REDRAWN and not backend.is_slot
+            if not redrawn or left_s <= SYN_AGAIN_S:
+                yield self._env.timeout(left_s)
+                return False
+            yield self._env.timeout(SYN_AGAIN_S)
+            left_s -= SYN_AGAIN_S
 
     def _set(self, proxy: Proxy, backend: BackendServer, *, up: bool) -> None:
         if backend.up != up:
             backend.up = up
-            self._log(proxy, backend, up=backend.usable)
+            what = "server_up" if up else "server_down"
+            self._world.log(f"haproxy/{proxy.server.pod.name}", what, backend.line.name)
             self._world.rules_touched(proxy.server.pod.node)
 
-    def _log(self, proxy: Proxy, backend: BackendServer, *, up: bool) -> None:
-        """The detail names the server line, for a slot also its pod; an empty slot has no state to tell."""
-        if backend.is_slot and backend.pod is None:
-            return
-        detail = f"{backend.line.name} {backend.pod.name}" if backend.pod else backend.line.name
-        self._world.log(f"haproxy/{proxy.server.pod.name}", "server_up" if up else "server_down", detail)
+    # ------------------------------------------------------------------ DNS
 
-    # -- DNS
+    def _follow_dns(
+        self, proxy: Proxy, slots: Sequence[BackendServer], delays: Delays, *, settled: bool
+    ) -> None:
+        """Addresses from the start (`init-addr`), then a query each `timeout resolve`."""
+        section = next(iter(proxy.conf.resolvers), HAProxyResolvers(name=""))
+        resolution = Resolution(slots, hold_obsolete_s=section.hold_obsolete_s, hold_nx_s=section.hold_nx_s)
+        service = slots[0].service
+        resolution.take(self._world.resolve(service), float(self._env.now))
 
-    def _follow_dns(self, proxy: Proxy, delays: Delays, *, settled: bool) -> Process:
-        resolvers = proxy.conf.resolvers[0] if proxy.conf.resolvers else None
-        period_s = resolvers.timeout_resolve_s if resolvers else 1.0
-        yield self._env.timeout(float(delays.rng.random()) * period_s if settled else 0.0)
-        while self._alive(proxy):
-            if self._resolve(proxy):
-                self._world.rules_touched(proxy.server.pod.node)
-            yield self._env.timeout(period_s)
+        def asking() -> Process:
+            period_s = section.timeout_resolve_s
+            yield self._env.timeout(float(delays.rng.random()) * period_s if settled else period_s)
+            while self._alive(proxy):
+                if resolution.take(self._world.resolve(service), float(self._env.now)):
+                    self._world.rules_touched(proxy.server.pod.node)
+                yield self._env.timeout(period_s)
 
-    def _resolve(self, proxy: Proxy) -> bool:
-        """Give each slot a pod of the answer: known pods keep theirs, missing ones leave (hold obsolete 0)."""
-        slots = [s for s in proxy.servers if s.is_slot]
-        answer = {pod.name: pod for pod in self._world.resolve(slots[0].service)}
-        changed = False
-        for slot in slots:
-            if slot.pod is not None and answer.pop(slot.pod.name, None) is None:
-                self._log(proxy, slot, up=False)
-                slot.pod, changed = None, True
-        for slot in slots:
-            if slot.pod is None and answer:
-                slot.pod, changed = answer.pop(next(iter(answer))), True
-                self._log(proxy, slot, up=slot.up)
-        return changed
+        self._env.process(asking())

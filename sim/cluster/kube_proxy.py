@@ -20,7 +20,10 @@ def chosen(endpoints: tuple[EndpointView, ...]) -> tuple[str, ...]:
 
 
 class KubeProxy:
-    """A change syncs at once after a quiet second; else when the minimum interval since the last sync is over."""
+    """A change syncs at once after a quiet second; else when the minimum interval since the last sync is over.
+
+    Headless Services are not watched (cmd/kube-proxy/app/server.go:566-572).
+    """
 
     def __init__(self, env: simpy.Environment, world: World, api: Api, delays: Delays, node: int) -> None:
         self._env = env
@@ -34,12 +37,14 @@ class KubeProxy:
         env.process(self._run())
 
     def adopt(self, view: EndpointSliceView) -> None:
-        self._slices[view.service] = view
-        self._program(view)
+        if not self._world.services[view.service].headless:
+            self._slices[view.service] = view
+            self._program(view)
 
     def _on_slice(self, view: EndpointSliceView) -> None:
-        self._slices[view.service] = view
-        self._queue.add()
+        if not self._world.services[view.service].headless:
+            self._slices[view.service] = view
+            self._queue.add()
 
     def _run(self) -> Process:
         while True:
