@@ -76,9 +76,16 @@ def service_named(world_services: dict[str, object], host: str, where: str) -> s
 
 
 def open_proxy(world: World, server: Server) -> Proxy:
-    """The HAProxy in *server* as it starts: every server line UP."""
+    """The HAProxy in *server* as it starts: every server line UP.
+
+    Raises
+    ------
+    UnsupportedInput
+        A setting that changes who fails and that the model does not cover.
+    """
     conf = server.container.haproxy
     assert conf is not None
+    _refuse_what_is_not_modelled(conf, f"Deployment {server.pod.deployment}: haproxy.cfg")
     frontend = conf.frontends[0]
     backend = next(
         (b for b in conf.backends if b.name == frontend.backend), HAProxyBackend(name="", servers=())
@@ -101,3 +108,14 @@ def open_proxy(world: World, server: Server) -> Proxy:
         servers=servers,
         version=(int(major), int(minor)),
     )
+
+
+def _refuse_what_is_not_modelled(conf: HAProxyConf, where: str) -> None:
+    lines = [line for backend in conf.backends for line in backend.servers]
+    for setting, given in (
+        ("grace: listeners that stay open after SIGUSR1", conf.grace_s > 0),
+        ("close-spread-time: idle connections closed one by one", conf.close_spread_time_s is not None),
+        ("on-marked-down shutdown-sessions", any(line.shutdown_sessions_on_down for line in lines)),
+    ):
+        if given:
+            raise UnsupportedInput(f"{where}: {setting}: not modelled; take it out")

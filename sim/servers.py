@@ -34,16 +34,15 @@ _NGINX_QUIT: Final = StopBehaviour(
 )
 _HAPROXY_USR1: Final = replace(_NGINX_QUIT, unused=OnIdle.KEEP)
 
-DEFAULT_FATAL: Final = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGKILL")
-"""Signals whose default action ends a process that does not handle them."""
-
 
 def stop_behaviour(container: Container, image: Image, signal: str) -> StopBehaviour:
     """What the server of *container* does from *signal* on.
 
-    Process 1 of a container ignores a signal that it does not handle (pid_namespaces(7)); nginx, HAProxy and
-    the presets handle theirs. A signal that a generic server does not name ends it at once.
+    A signal that a generic server does not name ends it at once. SIGKILL from inside a container does not reach
+    its process 1 (pid_namespaces(7)); the kubelet's own comes from outside and asks nobody.
     """
+    if signal == "SIGKILL":
+        return IGNORED
     match image.server:
         case ServerKind.NGINX:
             return _nginx(container, signal)

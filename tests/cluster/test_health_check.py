@@ -25,6 +25,7 @@ from small_world import SmallWorld
 
 from sim.cluster.health_check import Health, check_passes, first_checks_s
 from sim.cluster.proxy_dns import Resolution
+from sim.errors import UnsupportedInput
 from sim.proxies import BackendServer
 from sim.scenario.model import (
     HAProxyCheck,
@@ -271,6 +272,21 @@ def test_a_frontend_without_backend_has_no_server():
     )
     [opened] = world.plane.proxy_watch.proxies.values()
     assert opened.usable == []
+
+
+@pytest.mark.parametrize(
+    ("conf", "line", "named"),
+    [
+        ({"grace_s": 5.0}, {}, "grace"),
+        ({"close_spread_time_s": 10.0}, {}, "close-spread-time"),
+        ({}, {"shutdown_sessions_on_down": True}, "shutdown-sessions"),
+    ],
+)
+def test_settings_that_are_not_modelled_are_refused(conf, line, named):
+    """By name, in one line: they would change who fails."""
+    with pytest.raises(UnsupportedInput, match=named) as refused:
+        proxied(replace(cluster_line(), **line), deployment(), **conf)
+    assert "\n" not in str(refused.value)
 
 
 # ---------------------------------------------------------------- DNS
