@@ -54,6 +54,8 @@ class History:
         self._haproxy: list[Row] = []
         self.pods: dict[str, _Pod] = {}
         self._startup_s = {r: image.startup.mean_s for r, image in scenario.images.items()}
+        templates = [d.template for d in (*scenario.deployments, *(update.to for update in scenario.updates))]
+        self._probed = {c.image for template in templates for c in template.containers if c.readiness}
         self._proxies = {r for r, i in scenario.images.items() if i.server is ServerKind.HAPROXY}
         self.entry = scenario.load.service
         for row in timeline:
@@ -87,7 +89,9 @@ class History:
                 self._haproxy.append(row)
 
     def is_starting(self, pod: _Pod, at_s: float) -> bool:
-        """Whether its server may not listen yet."""
+        """Whether its server may not listen yet; with a readiness probe it is no endpoint before it does."""
+        if pod.image in self._probed:
+            return False
         within_s = self._startup_s.get(pod.image, 0.0) + START_MARGIN_S
         return any(0 <= at_s - started_s <= within_s for started_s in pod.started_s)
 

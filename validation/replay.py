@@ -6,6 +6,7 @@ failure, and only then the load. The namespace is deleted whatever happens.
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,7 +146,8 @@ def remove_leftovers(access: Access, say: Say = lambda _: None) -> None:
 
 @contextmanager
 def _namespace(access: Access, scenario: Scenario) -> Iterator[str]:
-    name = f"rollsim-{scenario.name[:40]}-{secrets.token_hex(3)}"
+    said = re.sub(r"[^a-z0-9]+", "-", scenario.name.lower())[:40].strip("-")
+    name = f"rollsim-{said}-{secrets.token_hex(3)}"
     meta = {"name": name, "labels": dict([LABEL.split("=")])}
     access.kubectl(
         "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})

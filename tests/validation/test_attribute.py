@@ -91,8 +91,11 @@ def test_refused_without_endpoints():
 
 
 def test_refused_by_a_pod_that_starts():
-    """Nobody stopped; one endpoint's container is a moment old."""
-    assert cause(failure("refused", 4.7, pod_ip=None)) == Cause.STARTING_POD_REFUSED.value
+    """Nobody stopped; one endpoint's container is a moment old, and no probe has waited for it."""
+    naive = load_one(CONFIGS / "tutorial" / "0-naive.yaml")
+    refused = failure("refused", 4.7, pod_ip=None)
+    assert cause(refused, scenario=naive) == Cause.STARTING_POD_REFUSED.value
+    assert cause(refused) == UNATTRIBUTED
 
 
 def test_exit_without_deletion_is_a_restart():

@@ -81,6 +81,12 @@ def test_leftovers_of_a_killed_replay_are_removed():
     assert deleted == ["services", "deployments", "jobs", "pods", "namespace"]
 
 
+def test_namespace_is_a_name_that_kubernetes_takes():
+    """Dots and capitals of a scenario's name become dashes."""
+    with replay._namespace(Kubectl(), replace(DIRECT, name="proxy-Keep_alive-2.6")) as name:
+        assert name.startswith("rollsim-proxy-keep-alive-2-6-")
+
+
 def test_namespace_goes_whatever_happens():
     """An error inside, or Ctrl-C, and the deletion is made all the same."""
     cluster = Kubectl()
