@@ -5,13 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from seeds import seed_of
+from hypothesis import settings
+from seeds import SALT, seed_of
 
 from sim.scenario import load_one
 from sim.scenario.model import Scenario
 from sim.streams import Streams
 from validation.lab.cluster import DEFAULT_NAME, Lab
 from validation.lab.commands import LabError
+
+settings.register_profile("rollsim", deadline=None, derandomize=not SALT, print_blob=True)
+settings.load_profile("rollsim")  # a deadline would judge the machine; a salt tries other examples
 
 
 @pytest.fixture
