@@ -188,10 +188,11 @@ class OnNode:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for raw in self._process.stdout:
-            with self._changed:
-                self._lines.append(raw.decode(errors="replace"))
-                self._changed.notify_all()
+        with self._process.stdout as printed:
+            for raw in printed:
+                with self._changed:
+                    self._lines.append(raw.decode(errors="replace"))
+                    self._changed.notify_all()
 
     def _word(self, name: str) -> str | None:
         return next((line.split()[1] for line in self._lines if line.startswith(f"{name} ")), None)

@@ -40,11 +40,12 @@ class _Stream:
 
     def follow(self, changed: threading.Condition) -> None:
         assert self.process.stdout is not None
-        for raw in self.process.stdout:
-            now_s = time.time()
-            with changed:
-                self.lines.append((now_s, raw.decode(errors="replace").rstrip("\n")))
-                changed.notify_all()
+        with self.process.stdout as printed:
+            for raw in printed:
+                now_s = time.time()
+                with changed:
+                    self.lines.append((now_s, raw.decode(errors="replace").rstrip("\n")))
+                    changed.notify_all()
 
 
 class Recorder:

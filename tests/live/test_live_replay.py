@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(400)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SLEEP5 = CONFIGS / "observed" / "ka-sleep5-term.yaml"
-SHORT = ("load.duration=14s", "load.connections=6")
+SHORT = ("load.duration=24s", "load.connections=6")
 
 
 def namespaces(lab):
