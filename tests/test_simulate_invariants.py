@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import strategies
 from builders import (
+    BLUE,
     RED,
     constant_timing,
     container,
     deployment,
     generic_image,
     load_of,
+    nginx_image,
     scenario,
     shipped_timing,
     updated,
@@ -26,6 +28,7 @@ from hypothesis import strategies as st
 
 from sim.cluster.api import PodStage, PodView, ReplicaSetView
 from sim.outcomes import STEADY_STATE, Cause, Seen
+from sim.scenario.distributions import Constant
 from sim.scenario.model import ClosedLoop, ExitWhen, OpenLoop, Recreate, RollingUpdate
 from sim.simulate import simulate
 
@@ -125,6 +128,17 @@ def test_a_client_that_has_ended_itself_sees_nothing_more():
     for seed in range(40):
         result = simulate(scenario(d, updates=[(1.0, updated(d))], load=load), seed=seed, timing=TIMING)
         assert [failure.at_s for failure in result.tally.failures] == [result.load_ended_s]
+
+
+def test_an_open_loop_meets_a_service_that_loses_all_its_pods():
+    """A request under way when the rules become empty is on a pod of before, with a connection for each request."""
+    d = deployment(replicas=2, strategy=Recreate(), grace_s=0)
+    slow = {ref: nginx_image(ref, startup_s=1.5, stream_time=Constant(value_s=0.39)) for ref in (RED, BLUE)}
+    load = load_of(arrivals=OpenLoop(rate_per_s=4.0), connections=3, keep_alive=False, duration_s=3.0)
+    s = scenario(d, images=slow, updates=[(1.0, updated(d, image=BLUE))], load=load)
+    for seed in range(40):
+        result = simulate(s, seed=seed, timing=TIMING)
+        assert 10 <= result.n_requests + result.tally.n_open <= 14
 
 
 # ---------------------------------------------------------------- seeds

@@ -106,13 +106,16 @@ class Connection:
         ready = self._idle and self._quiet() and all(s.healthy for s in self._hop_targets())
         return ready and (self.link is None or self.link.server.healthy)
 
-    def met(self, segment: Segment, remaining_s: float) -> "Resume":
-        """Open loop: a change meets this connection in the middle of a request."""
+    def calm_targets(self) -> tuple[Server, ...]:
+        """Open loop: servers on which a request may be until something changes."""
+        return self._hop_targets()
+
+    def met(self, segment: Segment, remaining_s: float, targets: tuple[Server, ...]) -> "Resume":
+        """Open loop: a change meets this connection in the middle of a request, on one of *targets*."""
         if self.link is not None and segment.stage is not Stage.READING:
             self.link.fin = False  # it was busy, so the change did not find it idle
             self.link.server.attach(self.link)
-        good = self._hop_targets() if self.link is not None or not self.traffic.keeps else ()
-        return self._resume(segment, remaining_s, good or self.traffic.targets(self.source))
+        return self._resume(segment, remaining_s, targets)
 
     def _under_way(self, moment: "Resume | None") -> bool:
         return moment is not None and moment.segment.stage is not Stage.IDLE

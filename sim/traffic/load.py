@@ -230,6 +230,7 @@ class Traffic:
         """Until something changes every request succeeds: their number is drawn, and who is busy then."""
         began_s = float(self.env.now)
         pace = self.pace(self._apps[0])
+        targets = {connection: connection.calm_targets() for connection in idle}
         yield self._changed
         expected = arrivals.rate_per_s * (float(self.env.now) - began_s)
         n = int(self._rng.poisson(expected)) if arrivals.poisson else int(expected + self._rng.random())
@@ -242,7 +243,9 @@ class Traffic:
             if self._rng.random() < busy:
                 idle.remove(connection)
                 moment = pace.after(1e9 * pace.mean_s, self._rng)
-                resume = connection.met(pace.segments[moment.segment], moment.remaining_s)
+                resume = connection.met(
+                    pace.segments[moment.segment], moment.remaining_s, targets[connection]
+                )
                 self.env.process(serve(connection, resume))
 
     # ------------------------------------------------------------------ tally
