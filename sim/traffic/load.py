@@ -235,18 +235,17 @@ class Traffic:
         expected = arrivals.rate_per_s * (float(self.env.now) - began_s)
         n = int(self._rng.poisson(expected)) if arrivals.poisson else int(expected + self._rng.random())
         servers = tuple(c.link.server for c in idle if c.link is not None) or self.targets(0)
-        self.count_ok(n, servers, since_s=began_s)
+        share = min(1.0, arrivals.rate_per_s * pace.mean_s / len(self.connections))
+        busy = [connection for connection in idle if self._rng.random() < share][:n]
+        self.count_ok(n - len(busy), servers, since_s=began_s)
         if self.over:
+            self.tally.n_open += len(busy)
             return
-        busy = min(1.0, arrivals.rate_per_s * pace.mean_s / len(self.connections))
-        for connection in list(idle):
-            if self._rng.random() < busy:
-                idle.remove(connection)
-                moment = pace.after(1e9 * pace.mean_s, self._rng)
-                resume = connection.met(
-                    pace.segments[moment.segment], moment.remaining_s, targets[connection]
-                )
-                self.env.process(serve(connection, resume))
+        for connection in busy:
+            idle.remove(connection)
+            moment = pace.after(1e9 * pace.mean_s, self._rng)
+            resume = connection.met(pace.segments[moment.segment], moment.remaining_s, targets[connection])
+            self.env.process(serve(connection, resume))
 
     # ------------------------------------------------------------------ tally
 
