@@ -86,7 +86,7 @@ def template(*containers, app="app", revision="red", grace_s=30, **more) -> PodT
         containers=containers or (container(),),
         termination_grace_period_s=grace_s,
         revision=revision,
-        **more,
+        **({"has_volumes": True} | more),
     )
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import strategies
 from builders import (
+    BLUE,
     RED,
     constant_timing,
     container,
     deployment,
     generic_image,
     load_of,
+    nginx_image,
     scenario,
     shipped_timing,
     updated,
@@ -26,6 +28,7 @@ from hypothesis import strategies as st
 
 from sim.cluster.api import PodStage, PodView, ReplicaSetView
 from sim.outcomes import STEADY_STATE, Cause, Seen
+from sim.scenario.distributions import Constant
 from sim.scenario.model import ClosedLoop, ExitWhen, OpenLoop, Recreate, RollingUpdate
 from sim.simulate import simulate
 
@@ -118,14 +121,24 @@ def test_an_open_loop_starts_what_it_should(s, rate, keep_alive, seed):
     assert started == pytest.approx(rate * load.duration_s, abs=1)
 
 
-@pytest.mark.parametrize("seed", [5, 19])
-def test_a_client_that_has_ended_itself_sees_nothing_more(seed):
+def test_a_client_that_has_ended_itself_sees_nothing_more():
     """ab without -r exits at the first reset: what hits its other connections a moment later is no failure of it."""
     d = deployment(replicas=1, strategy=Recreate(), grace_s=0)
     load = load_of(client="ab", arrivals=ClosedLoop(), connections=6, keep_alive=False, duration_s=3.0)
-    result = simulate(scenario(d, updates=[(1.0, updated(d))], load=load), seed=seed, timing=TIMING)
-    assert len(result.tally.failures) == 1
-    assert result.tally.failures[0].at_s == result.load_ended_s
+    for seed in range(40):
+        result = simulate(scenario(d, updates=[(1.0, updated(d))], load=load), seed=seed, timing=TIMING)
+        assert [failure.at_s for failure in result.tally.failures] == [result.load_ended_s]
+
+
+def test_an_open_loop_meets_a_service_that_loses_all_its_pods():
+    """A request under way when the rules become empty is on a pod of before, with a connection for each request."""
+    d = deployment(replicas=2, strategy=Recreate(), grace_s=0)
+    slow = {ref: nginx_image(ref, startup_s=1.5, stream_time=Constant(value_s=0.39)) for ref in (RED, BLUE)}
+    load = load_of(arrivals=OpenLoop(rate_per_s=4.0), connections=20, keep_alive=False, duration_s=3.0)
+    s = scenario(d, images=slow, updates=[(1.0, updated(d, image=BLUE))], load=load)
+    for seed in range(40):
+        result = simulate(s, seed=seed, timing=TIMING)
+        assert result.n_requests + result.tally.n_open == pytest.approx(11.5, abs=1.5)
 
 
 # ---------------------------------------------------------------- seeds

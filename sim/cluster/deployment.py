@@ -254,7 +254,10 @@ class DeploymentController:
             return False
         rollout = max(new.rollout, rollout)
         yield from self._write(new.name, rollout=rollout, min_ready_s=self._deployment.min_ready_s)
-        self._queue.add_after(RETRY_S)
+        yield from self._other_write()  # the refused one
+        yield self._env.timeout(RETRY_S)
+        yield from self._other_write()  # the Deployment's revision
+        self._queue.add()
         return True
 
     def _roll(self, new: ReplicaSetView | None, old: Sequence[ReplicaSetView]) -> Process:
@@ -304,8 +307,7 @@ class DeploymentController:
         yield from self._bucket.take()
         self._sets[view.name] = view
         yield from self._api.write(self._delays, lambda: view)
-        yield from self._bucket.take()
-        yield self._env.timeout(self._delays("api_write"))
+        yield from self._other_write()
         return view
 
     def _scale(self, name: str, replicas: int) -> Process:
@@ -330,6 +332,11 @@ class DeploymentController:
         seen: dict[str, Any] = {"version": written.version, "generation": written.generation}
         self._sets[name] = replace(self._sets[name], **seen, **changes)
 
+    def _other_write(self) -> Process:
+        """A request that nobody else reads: it costs its token and its time."""
+        yield from self._bucket.take()
+        yield self._env.timeout(self._delays("api_write"))
+
     def _counted(self) -> DeploymentStatus:
         sets = list(self._sets.values())
         new = self._new()
@@ -347,8 +354,7 @@ class DeploymentController:
         if status == self._status:
             return
         self._status = status
-        yield from self._bucket.take()
-        yield self._env.timeout(self._delays("api_write"))
+        yield from self._other_write()
         self._queue.add_after(self._delays("watch_hop"))
         started = self.rollout_started_s is not None and self.rollout_complete_s is None
         if started and status.generation == self._generation and status.complete(replicas):

@@ -138,7 +138,8 @@ class PodWorker:
             yield turn
             if self.terminating:
                 return
-            yield env.timeout(delays("volume_wait"))
+            if self.pod.template.has_volumes:  # the service account's token is one
+                yield env.timeout(delays("volume_wait"))
             probes_from_s = float(env.now)
             yield env.timeout(delays("sandbox"))
             self._log("sandbox")

@@ -17,6 +17,8 @@ from sim.delays import Delays
 from sim.world import Process, World
 
 BURST: Final = 500  # replica_set.go:72, creations or deletions of one sync
+EVENTS: Final = 25
+"""Events of one ReplicaSet before client-go drops them (tools/record/events_cache.go:47, 1 more in 5 min)."""
 TIMER_SLACK_S: Final = 1e-6  # a timer never fires before its time
 
 
@@ -101,6 +103,7 @@ class ReplicaSetController:
         self._view = view
         self._grace_s = grace_s
         self._new_pod = new_pod
+        self._events_left = EVENTS
         self._queue = WorkQueue(env)
         self._pods: dict[str, PodView] = {}
         self._siblings: dict[str, PodView] = {}
@@ -167,6 +170,7 @@ class ReplicaSetController:
         )
         assert isinstance(created, PodView)
         self._world.log(pod.name, "created")
+        self._record_event()
 
     def _delete(self, pods: Sequence[PodView]) -> Process:
         self._expected.update(f"delete {pod.name}" for pod in pods)
@@ -183,6 +187,13 @@ class ReplicaSetController:
         yield from self._bucket.take()
         yield from self._api.write(self._delays, change)
         self._world.log(name, "deleted")
+        self._record_event()
+
+    def _record_event(self) -> None:
+        """An Event is a request of the same client: nobody waits for it, but it takes a token (:236)."""
+        if self._events_left:
+            self._events_left -= 1
+            self._env.process(self._bucket.take())
 
     def _write_status(self, view: ReplicaSetView, mine: Sequence[PodView]) -> Process:
         """One write where a count has changed, or the spec since the last one (replica_set_utils.go:41-56)."""

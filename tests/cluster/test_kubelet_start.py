@@ -73,6 +73,14 @@ def test_the_start_is_a_chain(seed):
     assert first(world, "has_address") == pytest.approx(known_s(started_s, seed) + T["status_patch"])
 
 
+def test_without_volumes_nothing_waits_for_them():
+    """No volume, no service account's token: the sandbox comes at once."""
+    d = deployment(replicas=1)
+    to = replace(d, template=replace(d.template, revision="blue", has_volumes=False))
+    world = SmallWorld(scenario(d, updates=[(UPDATE_S, to)]), timing=constant_timing(**T)).run(10)
+    assert world.times("sandbox") == [pytest.approx(BOUND_S + T["kubelet_reaction"] + T["sandbox"])]
+
+
 def test_without_a_readiness_probe_address_and_ready_are_one_write():
     """Ready although nothing listens yet: Kubernetes cannot know."""
     world = start(
