@@ -1,6 +1,9 @@
 """The state of one running HAProxy: its servers as it sees them. Checks and DNS change it, traffic reads it."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.random import Generator
 
 from sim.errors import UnsupportedInput
 from sim.scenario.model import HAProxyBackend, HAProxyConf, HAProxyFrontend, HAProxyServer
@@ -19,10 +22,16 @@ class BackendServer:
     is_slot: bool = False
     n_returns: int = 0
     """How often a slot came out of maintenance: its health starts anew each time."""
+    n_running: int = 0
+    """Requests that it has now, of those that go one by one."""
 
     @property
     def usable(self) -> bool:
-        return self.up and (not self.is_slot or self.pod is not None)
+        return self.up and self.line.weight > 0 and (not self.is_slot or self.pod is not None)
+
+    @property
+    def full(self) -> bool:
+        return self.line.maxconn is not None and self.n_running >= self.line.maxconn
 
 
 @dataclass(slots=True, eq=False)
@@ -34,10 +43,15 @@ class Proxy:
     frontend: HAProxyFrontend
     backend: HAProxyBackend
     servers: list[BackendServer]
-    version: tuple[int, int]
+    version: tuple[int, int, int]
+    rng: Generator | None = None
+    """For what is drawn once a process: its place in a Service's affinity, its clients' hash."""
     turn: int = 0
     """Round-robin pointer, shared by all requests."""
-    n_running: dict[BackendServer, int] = field(default_factory=dict)
+    waiting: list[Any] = field(default_factory=list)
+    """The connections that wait for a free server (`maxconn`), in order."""
+    _affine: dict[str, Server] = field(default_factory=dict)
+    _hash: int | None = None
 
     @property
     def usable(self) -> list[BackendServer]:
@@ -49,7 +63,22 @@ class Proxy:
         """Where a connect to *server* may land: each equally likely; empty: refused."""
         if server.is_slot:
             return (server.pod.server_at(server.line.port),) if server.pod else ()
-        return targets(world, self.server.pod.node, server.service, server.line.port)
+        possible = targets(world, self.server.pod.node, server.service, server.line.port)
+        if world.services[server.service].session_affinity_s is None or not possible:
+            return possible
+        if self._affine.get(server.service) not in possible:  # the proxy's pod is one source address
+            self._affine[server.service] = possible[self._draw(len(possible))]
+        return (self._affine[server.service],)
+
+    @property
+    def source_hash(self) -> int:
+        """The hash of the client's address, which a Service hides behind its node's: one for all clients."""
+        if self._hash is None:
+            self._hash = self._draw(2**31)
+        return self._hash
+
+    def _draw(self, below: int) -> int:
+        return 0 if self.rng is None else int(self.rng.integers(below))
 
 
 def targets(world: World, node: int, service: str, port: int) -> tuple[Server, ...]:
@@ -75,7 +104,34 @@ def service_named(world_services: dict[str, object], host: str, where: str) -> s
     )
 
 
-def open_proxy(world: World, server: Server) -> Proxy:
+def frontend_of(server: Server) -> HAProxyFrontend:
+    """The frontend of an HAProxy that Services send to.
+
+    Raises
+    ------
+    UnsupportedInput
+        Services reach more than one: which of them a request meets is not followed.
+    """
+    conf = server.container.haproxy
+    assert conf is not None
+    if len(conf.frontends) == 1:
+        return conf.frontends[0]
+    wanted = {
+        server.container.ports.get(port.target_port, -1)
+        if isinstance(port.target_port, str)
+        else port.target_port
+        for service in server.world.services.values()
+        for port in service.ports
+        if service.selector.items() <= server.pod.template.labels.items()
+    }
+    reached = [front for front in conf.frontends if wanted & set(front.binds)] or [conf.frontends[0]]
+    if len(reached) > 1:
+        names = ", ".join(front.name for front in reached)
+        raise UnsupportedInput(f"haproxy.cfg: Services reach the frontends {names}; only one can be modelled")
+    return reached[0]
+
+
+def open_proxy(world: World, server: Server, rng: Generator | None = None) -> Proxy:
     """The HAProxy in *server* as it starts: every server line UP.
 
     Raises
@@ -86,7 +142,7 @@ def open_proxy(world: World, server: Server) -> Proxy:
     conf = server.container.haproxy
     assert conf is not None
     _refuse_what_is_not_modelled(conf, f"Deployment {server.pod.deployment}: haproxy.cfg")
-    frontend = conf.frontends[0]
+    frontend = frontend_of(server)
     backend = next(
         (b for b in conf.backends if b.name == frontend.backend), HAProxyBackend(name="", servers=())
     )
@@ -99,14 +155,14 @@ def open_proxy(world: World, server: Server) -> Proxy:
             servers += [
                 BackendServer(line=line, service=service, is_slot=True) for _ in range(line.template_count)
             ]
-    major, minor = (server.image.version or "2.6").split(".")[:2]
     return Proxy(
         server=server,
         conf=conf,
         frontend=frontend,
         backend=backend,
         servers=servers,
-        version=(int(major), int(minor)),
+        version=_version(server.image.version or "2.6"),
+        rng=rng,
     )
 
 
@@ -119,3 +175,9 @@ def _refuse_what_is_not_modelled(conf: HAProxyConf, where: str) -> None:
     ):
         if given:
             raise UnsupportedInput(f"{where}: {setting}: not modelled; take it out")
+
+
+def _version(text: str) -> tuple[int, int, int]:
+    """Without a patch level it is the last one."""
+    major, minor, *patch = (int(part) for part in text.split(".")[:3])
+    return major, minor, patch[0] if patch else 999

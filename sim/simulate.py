@@ -86,6 +86,7 @@ class Result:
             self.tally.by_class(),
             n_other_length=n_other,
             n_spins=round(self.tally.spun_s / self.ab_spin_cpu_s),
+            n_late=self.tally.n_late,
         )
         return replace(printed, aborted=True) if printed is not None and self.tally.gave_up else printed
 

@@ -63,6 +63,10 @@ class Server:
         """Set from the stop signal on."""
         self.killed = False
         self.cut_by_own_limit = False
+        self.restarting = False
+        """A liveness or startup probe has given up on it; the rollout has nothing to do with that."""
+        self.cut_s: float | None = None
+        """When the worker closed its connections while its master still held the listener."""
         self.n_restarts = 0
         self.removed_files: set[str] = set()
         self._connections: dict[object, None] = {}
@@ -91,8 +95,14 @@ class Server:
         """The container is started anew in its network namespace: a new process, the image's own files."""
         self.n_restarts += 1
         self.stop, self.killed, self.cut_by_own_limit = None, False, False
+        self.restarting, self.cut_s = False, None
         self.removed_files.clear()
         self.move(P.STARTING)
+
+    def cut(self) -> None:
+        """The worker of a fast stop is gone with its connections; its master, with the listener, not yet."""
+        self.cut_s = float(self.world.env.now)
+        self.world.server_changed(self)
 
     def log(self, what: str, detail: str = "") -> None:
         self.world.log(self.pod.name, what, detail)

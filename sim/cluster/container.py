@@ -10,8 +10,8 @@ import simpy
 
 from sim.cluster.crash_loop import CrashLoop
 from sim.delays import Delays
-from sim.scenario.model import ExitWhen, Hook, HookKind, StopBehaviour
-from sim.servers import stop_behaviour
+from sim.scenario.model import ExitWhen, Hook, HookKind, ServerKind, StopBehaviour
+from sim.servers import IGNORED, stop_behaviour
 from sim.world import Process, Server, ServerPhase
 
 P = ServerPhase
@@ -97,7 +97,7 @@ class RunningContainer:
         behaviour = stop_behaviour(server.container, server.image, name)
         at_once = behaviour.exit is ExitWhen.AT_ONCE
         stopping = server.phase is P.DEAF or (server.phase is P.DRAINING and not at_once)
-        if stopping or behaviour.exit is ExitWhen.NEVER:
+        if stopping or behaviour == IGNORED:
             return
         server.stop = behaviour
         server.move(P.DEAF if at_once else P.DRAINING)
@@ -108,6 +108,11 @@ class RunningContainer:
         match behaviour.exit:
             case ExitWhen.AT_ONCE:
                 yield env.timeout(self._delays("fast_stop"))
+                if server.image.server is ServerKind.NGINX and self._lives(life):
+                    server.cut()  # the master goes after its worker, and the listener with it
+                    yield env.timeout(self._delays("graceful_exit"))
+            case ExitWhen.NEVER:
+                return
             case ExitWhen.AFTER:
                 yield env.timeout(behaviour.exit_after_s)
             case ExitWhen.DRAINED:

@@ -117,8 +117,9 @@ class ProxyWatch:
             self.proxies[server] = self._open(server, settled=self._env.now == 0)
 
     def _open(self, server: Server, *, settled: bool) -> Proxy:
-        proxy = open_proxy(self._world, server)
-        delays = Delays(self._timing, self._streams.take(f"haproxy/{server.pod.name}/{server.n_restarts}"))
+        name = f"haproxy/{server.pod.name}/{server.n_restarts}"
+        proxy = open_proxy(self._world, server, self._streams.take(f"{name}/affinity"))
+        delays = Delays(self._timing, self._streams.take(name))
         slots = [s for s in proxy.servers if s.is_slot]
         if slots:
             self._follow_dns(proxy, slots, delays, settled=settled)

@@ -190,6 +190,7 @@ class PodWorker:
             self._log("restarted", container.server.container.name)
             known_end_s = container.ended_s
             grace_s = probe.termination_grace_period_s or self.pod.template.termination_grace_period_s
+            container.server.restarting = True
             yield from self._stop(container, effective_grace_s(grace_s))
         if loop.holds(known_end_s, env.now):
             known_end_s = container.ended_s

@@ -34,7 +34,7 @@ KINDS: Final[Mapping[str, ClientKind]] = {
     kind.name: kind
     for kind in (
         ClientKind(name="ab", sees_idle_close=False, gives_up=False, spins_on_icmp=True, has_report=True),
-        ClientKind(name="wrk", sees_idle_close=True, gives_up=False, has_report=True),
+        ClientKind(name="wrk", sees_idle_close=False, gives_up=False, has_report=True),
         ClientKind(name="plain", sees_idle_close=False, has_report=True),
         ClientKind(name="go-http", sees_idle_close=True, repeats_on_reused=True),
         ClientKind(name="requests", sees_idle_close=True),
@@ -67,22 +67,28 @@ def report(
     *,
     n_other_length: int,
     n_spins: float = 0.0,
+    n_late: int = 0,
 ) -> Report | None:
     """The tool's figure for failures counted by (what was seen, the FIN was there before the request).
 
     *n_other_length* are good answers whose length differs from the first one's, *n_spins* rounds of its poll
-    loop on a connect in error. None: it prints no such figure.
+    loop on a connect in error, *n_late* good answers that took longer than its time-out. None: it prints no
+    such figure.
     """
     match client:
         case "ab":
             return _ab(options, failures, n_other_length, n_spins)
         case "wrk":
-            return Report(
-                failed=float(sum(n for (seen, _), n in failures.items() if seen is not Seen.CONNECT_TIMEOUT))
-            )
+            return Report(failed=float(_wrk(failures) + n_late))
         case "plain":
             return Report(failed=float(sum(failures.values())))
     return None
+
+
+def _wrk(failures: Mapping[tuple[Seen, bool], int]) -> int:
+    """wrk's socket errors and "Non-2xx or 3xx responses"; a request that never completes is in neither."""
+    never = (Seen.CONNECT_TIMEOUT, Seen.ANSWER_TIMEOUT)
+    return sum(n for (seen, _), n in failures.items() if seen not in never)
 
 
 def _ab(

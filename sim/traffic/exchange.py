@@ -1,30 +1,39 @@
 """One client connection: thinks, connects, sends, waits, and meets what the world does meanwhile.
 
-While nothing can fail, it cruises: it sleeps until something changes and then draws how many requests it has
-finished and what it was doing (pace.py). Around changes every step is an event.
+While nothing can fail it cruises (cruise.py). Around changes every step is an event.
 """
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import simpy
 
 from sim.outcomes import Cause, Failure, Seen
 from sim.scenario.timing import Vanished
 from sim.traffic import haproxy
-from sim.traffic.answers import in_one_batch, service_time, stream_time
-from sim.traffic.links import BackendBroken, Failed, Link, LoadOver, Stage, announces_close, closes_idle, hit
-from sim.traffic.pace import Moment, Segment
-from sim.traffic.routing import SYN_AGAIN_AFTER_S, is_silent, pick, refusal, vanished_answer
+from sim.traffic.clients import IDEMPOTENT
+from sim.traffic.cruise import Cruise, Resume
+from sim.traffic.hop import Hop
+from sim.traffic.keepalive import min_idle_s
+from sim.traffic.links import BackendBroken, Failed, Link, LoadOver, Stage, closes_idle, hit
+from sim.traffic.routing import (
+    SYN_AGAIN_AFTER_S,
+    SYN_GIVES_UP_AFTER_S,
+    Way,
+    is_silent,
+    pick,
+    pick_way,
+    refusal,
+    vanished_answer,
+)
 from sim.world import Server, ServerPhase
 
 if TYPE_CHECKING:
     from sim.traffic.load import Traffic
 
 Steps = Generator[simpy.Event, Any, None]
-
-MAX_CRUISE_HAZARD = 0.6
-"""Above this share of bad targets it is not worth drawing the next hit: requests go one by one."""
+_DIRECT: Final = (Stage.IN_SERVICE, Stage.STREAMING)
+NEVER: Final = float("inf")
 
 
 class Connection:
@@ -37,145 +46,158 @@ class Connection:
         self.rng = traffic.streams.take(f"client/{index}")
         self.source = index % traffic.load.sources
         self.link: Link | None = None
-        self.backend: Link | None = None
-        """The proxy's connection for this client: for one request, or kept (http-keep-alive)."""
-        self._idle = True
-        self._idle_since_s = float(self.env.now)
-        self._in_backend = False
+        self.hop = Hop(self)
+        self.cruise = Cruise(self)
+        self._steered: tuple[int, tuple[Way, ...]] = (0, ())
+        """(rules at the time, ways): see `steer`."""
+        self.idle_since_s = float(self.env.now)
+        self.is_idle = True
         self._wake: simpy.Event | None = None
-        self._cruise_targets: tuple[Server, ...] = ()
-        self._cruising = False
-        self.forced: tuple[Server, ...] = ()
-        """Targets of which the next connect draws one: the bad ones that a cruise has run into."""
-        self._deadline_s = float("inf")
+        self._deadline_s = NEVER
         self._deadline_cause = Cause.SLOW_ANSWER
-        self._answering: tuple[Server, ...] = ()
-        """The server whose answer is on its way: its length is what ab compares."""
+        self._answered_by: Server | None = None
 
     # ------------------------------------------------------------------ what the world tells
 
     def on_server(self, server: Server) -> None:
+        if self.cruise.under_way:
+            if self.cruise.concerns(server):
+                self.cruise.meet()
+                self.poke()
+            return
+        looks = self.hop.on_server(server)
         if self.link is not None and server is self.link.server:
-            if self._idle and closes_idle(server):
-                self._close_by_server()
-            self._poke()
-        if self.backend is not None and server is self.backend.server:
-            if not self._in_backend and closes_idle(server):
-                self.drop_backend()  # HAProxy watches its idle connections
-            self._poke()
-        elif self._cruising and server in self._cruise_targets:
-            self._poke()
+            if self.is_idle and not self.link.fin and closes_idle(self.link):
+                self.close_link(self.link)
+            looks = True
+        if looks:
+            self.poke()
 
     def on_rules(self) -> None:
-        if self._cruising:
-            self._poke()
+        if self.cruise.under_way:
+            self.cruise.meet()
+            self.poke()
+        elif self.hop.waits:
+            self.poke()
+        self.hop.on_rules()
 
-    def _poke(self) -> None:
+    def poke(self) -> None:
         if self._wake is not None and not self._wake.triggered:
             self._wake.succeed()
 
-    end = _poke
+    def close_link(self, link: Link) -> None:
+        """The server closes an idle connection: at once, unless nginx holds it for too young."""
+        wait_s = min_idle_s(link.server) - (float(self.env.now) - link.idle_since_s)
+        if wait_s > 0 and link.server.phase is ServerPhase.DRAINING:
+            self.env.process(self._close_later(link, wait_s))
+            return
+        link.fin, link.fin_s = True, float(self.env.now)
+        link.server.detach(link)
 
-    def _close_by_server(self) -> None:
-        assert self.link is not None
-        self.link.fin = True
-        self.link.server.detach(self.link)
+    def _close_later(self, link: Link, wait_s: float) -> Steps:
+        idle_since_s = link.idle_since_s
+        yield self.env.timeout(wait_s)
+        busy = link is self.link and not self.is_idle
+        if not (busy or link.fin) and link.idle_since_s == idle_since_s and link is not self.hop.link:
+            self.close_link(link)
+
+    def found_idle(self, since_s: float) -> None:
+        """A change finds the connection idle since *since_s*: its server may close it."""
+        self.hop.sweep()
+        if self.link is not None and not self.link.fin:
+            self.link.idle_since_s = since_s
+            if closes_idle(self.link):
+                self.close_link(self.link)
+
+    def steer(self, ways: Sequence[Way]) -> None:
+        """The next request takes one of *ways*, unless the rules change before: a cruise has drawn that much."""
+        self._steered = (self.traffic.n_rules, tuple(ways))
+
+    def steered(self) -> tuple[Way, ...]:
+        """The ways that are left to the next request; empty: all that there are."""
+        n_rules, ways = self._steered
+        return ways if n_rules == self.traffic.n_rules else ()
+
+    def sees_fin(self, link: Link) -> bool:
+        """Whether who watches *link* has its server's FIN by now: half a round trip after it left."""
+        return link.fin and float(self.env.now) - link.fin_s >= self.traffic.round_trip_s(self.rng) / 2
 
     # ------------------------------------------------------------------ life
 
     def run(self, first_wait_s: float) -> Steps:
         yield self.env.timeout(first_wait_s)
         while not self.traffic.over:
-            moment = None
-            if self._quiet():
-                moment = yield from self._cruise()
+            resume = None
+            if ways := self.cruise.ways():
+                resume = yield from self.cruise.run(ways)
                 if self.traffic.over:
-                    self.traffic.tally.n_open += int(self._under_way(moment))
-                    return
-            yield from self._turn(moment)
+                    self.traffic.tally.n_open += int(resume is not None and resume.stage is not Stage.IDLE)
+                    break
+            yield from self._turn(resume)
+        self.hang_up()
 
-    def serve(self, resume: "Resume | None") -> Steps:
+    def serve(self, resume: Resume | None) -> Steps:
         """One request of an open loop, at once."""
         if resume is None:
-            self._idle_for(float(self.env.now) - self._idle_since_s)
+            self._idle_for(float(self.env.now) - self.idle_since_s)
         yield from self._turn(resume, think=False)
-        self._idle_since_s = float(self.env.now)
+        self.idle_since_s = float(self.env.now)
 
-    def settled(self) -> bool:
-        """Open loop: idle, and its next request cannot fail while nothing changes."""
-        ready = self._idle and self._quiet() and all(s.healthy for s in self._hop_targets())
-        return ready and (self.link is None or self.link.server.healthy)
+    def hang_up(self) -> None:
+        self.drop_link()
+        self.hop.drop_all()
 
-    def calm_targets(self) -> tuple[Server, ...]:
-        """Open loop: servers on which a request may be until something changes."""
-        return self._hop_targets()
-
-    def met(self, segment: Segment, remaining_s: float, targets: tuple[Server, ...]) -> "Resume":
-        """Open loop: a change meets this connection in the middle of a request, on one of *targets*."""
-        if self.link is not None and segment.stage is not Stage.READING:
-            self.link.fin = False  # it was busy, so the change did not find it idle
-            self.link.server.attach(self.link)
-        return self._resume(segment, remaining_s, targets)
-
-    def _under_way(self, moment: "Resume | None") -> bool:
-        return moment is not None and moment.segment.stage is not Stage.IDLE
-
-    def _turn(self, resume: "Resume | None", *, think: bool = True) -> Steps:
+    def _turn(self, resume: Resume | None, *, think: bool = True) -> Steps:
         """One request from its pause to its fate."""
-        self._idle = True
-        if (
-            resume is not None
-            and self.link is not None
-            and self._idle_at(resume)
-            and closes_idle(self.link.server)
-        ):
-            self._close_by_server()
-        if think and (resume is None or resume.segment.stage is Stage.IDLE):
+        self.is_idle = True
+        if think and (resume is None or resume.stage is Stage.IDLE):
             pause_s = self.traffic.think_s(self.rng) if resume is None else resume.remaining_s
-            resume = None
             if pause_s > 0:
                 yield self.env.timeout(pause_s)
-                self._idle_for(pause_s)
+                self._idle_for(pause_s if resume is None else resume.elapsed_s + pause_s)
             if self.traffic.over:
                 return
+        if resume is not None and resume.stage is Stage.IDLE:
+            resume = None
         try:
             yield from self._request(resume)
         except LoadOver:
             self.traffic.tally.n_open += 1
-        self._idle = True
-        self._deadline_s = float("inf")
+            self.hang_up()
+        self.is_idle = True
+        self._deadline_s = NEVER
 
     def _idle_for(self, pause_s: float) -> None:
         """A pause beyond the server's idle time-out ends the connection under the client."""
-        if (
-            self.link is not None
-            and not self.link.fin
-            and pause_s > self.traffic.idle_limit_s(self.link.server)
-        ):
-            self._close_by_server()
-            self.link.timed_out = True
+        link = self.link
+        if link is None or link.fin:
+            return
+        limit_s = self.traffic.idle_limit_s(link.server)
+        if pause_s > limit_s:
+            self.close_link(link)
+            link.timed_out, link.fin_s = True, float(self.env.now) - (pause_s - limit_s)
 
-    @staticmethod
-    def _idle_at(resume: "Resume") -> bool:
-        return resume.segment.stage in (Stage.IDLE, Stage.READING)
-
-    def _request(self, resume: "Resume | None") -> Steps:
+    def _request(self, resume: Resume | None) -> Steps:
         """Attempts until one succeeds or the client gives up."""
         kind, load, tally = self.traffic.kind, self.traffic.load, self.traffic.tally
         n_left = load.retries
+        began_s = float(self.env.now)
         while True:
-            reused = self.link is not None and self.link.n_requests > (1 if resume is not None else 0)
+            if self.link is not None and kind.sees_idle_close and self.sees_fin(self.link):
+                self.drop_link()
+            reused = self.link is not None and self.link.n_requests > (0 if resume is None else 1)
             fin_before = self.link is not None and self.link.fin
             try:
                 yield from self._attempt(resume)
             except Failed as failed:
-                if not failed.keeps_link:
+                link = self.link
+                if not failed.keeps_link or link is None or not self.traffic.keeps or link.close_announced:
                     self.drop_link()
                 repeats = (
                     kind.repeats_on_reused
                     and reused
                     and failed.seen in (Seen.EOF, Seen.RESET)
-                    and load.method in ("GET", "HEAD", "OPTIONS", "TRACE")
+                    and load.method in IDEMPOTENT
                 )
                 if not repeats and n_left == 0:
                     self._fail(failed, reused=reused, fin_before=fin_before)
@@ -184,6 +206,7 @@ class Connection:
                 tally.n_retried += 1
                 resume = None
             else:
+                tally.n_late += int(float(self.env.now) - began_s > load.answer_timeout_s)
                 return
 
     def _fail(self, failed: Failed, *, reused: bool, fin_before: bool) -> None:
@@ -201,88 +224,112 @@ class Connection:
 
     # ------------------------------------------------------------------ one attempt
 
-    def _attempt(self, resume: "Resume | None") -> Steps:
+    def _attempt(self, resume: Resume | None) -> Steps:
         load, kind = self.traffic.load, self.traffic.kind
-        if self.link is not None and self.link.fin and kind.sees_idle_close:
-            self.drop_link()
         if self.link is None:
             yield from self._connect(resume)
-            resume = resume if resume is not None and resume.segment.stage is not Stage.CONNECTING else None
+            resume = None
         link = self.link
         assert link is not None
-        self._idle = False
+        self.is_idle = False
         if resume is None:
             link.n_requests += 1
-        self._deadline_s = float(self.env.now) + load.answer_timeout_s if kind.gives_up else float("inf")
+            idle_s = float(self.env.now) - link.idle_since_s
+            link.young = not link.first and idle_s < min_idle_s(link.server)
+        self._deadline_s = float(self.env.now) + load.answer_timeout_s if kind.gives_up else NEVER
         self._deadline_cause = Cause.SLOW_ANSWER
-        if link.fin:
-            yield from self.pause(self.traffic.round_trip_s(self.rng))
+        if link.fin and (resume is None or not resume.is_idle):
+            yield from self.wait(self.traffic.round_trip_s(self.rng))
             cause = Cause.IDLE_TIMEOUT_RACE if link.timed_out else Cause.IDLE_CLOSED
             raise Failed(Seen.EOF, cause, Stage.IDLE, link.server.pod.name)
+        answered = False
         try:
             yield from self._answer(link, resume)
+            answered = True
+        except Failed as failed:
+            if failed.keeps_link:  # an answer, if not the one wanted
+                self.hop.leave(keep=False)
+                link.close_announced |= self.traffic.says_close(link, built_now=True)
+                self.is_idle = True
+                yield from self._read(self.traffic.client_segment_s(Stage.READING, self.rng))
+            raise
         finally:
-            if not self._keeps_backend():
-                self.drop_backend()
-        self._after_answer(link)
-
-    def _answer(self, link: Link, resume: "Resume | None") -> Steps:
-        """From the request written to the answer read."""
-        stages = [Stage.SENT, Stage.IN_SERVICE, Stage.STREAMING, Stage.READING]
-        proxy = self.traffic.proxies.get(link.server)
-        self._answering = (link.server,)
-        at = resume.segment if resume is not None else None
-        if at is None or (at.stage is Stage.SENT and not at.behind_proxy):
-            yield from self.spend(Stage.SENT, self._left(resume, Stage.SENT))
-        if proxy is not None:
-            if at is None or at.stage is not Stage.READING:
-                yield from haproxy.handle(self, proxy, resume if at is not None and at.behind_proxy else None)
-        else:
-            for stage in (Stage.IN_SERVICE, Stage.STREAMING):
-                if at is not None and stages.index(at.stage) > stages.index(stage):
-                    continue
-                here = at is not None and at.stage is stage and resume is not None
-                left_s = (
-                    resume.remaining_s
-                    if here and resume is not None
-                    else self._duration_s(stage, link.server)
-                )
-                if stage is Stage.STREAMING:
-                    link.close_announced |= announces_close(link.server) and not here
-                yield from self.spend(stage, left_s)
-                if stage is Stage.STREAMING and not link.close_announced and closes_idle(link.server):
-                    self._idle = True
-                    self._close_by_server()
-        self._idle = True
-        if closes_idle(link.server) and not link.fin and not link.close_announced:
-            self._close_by_server()
-        reading_s = (
-            self._left(resume, Stage.READING)
-            if at is None or at.stage is Stage.READING
-            else self.traffic.segment_s(Stage.READING, link.server, self.rng)
-        )
-        if reading_s > 0:
-            yield self.env.timeout(reading_s)
-
-    def _left(self, resume: "Resume | None", stage: Stage) -> float:
-        if resume is not None and resume.segment.stage is stage:
-            return resume.remaining_s
-        assert self.link is not None
-        return self.traffic.segment_s(stage, self.link.server, self.rng)
-
-    def _duration_s(self, stage: Stage, server: Server) -> float:
-        path = self.traffic.load.path
-        if stage is Stage.IN_SERVICE:
-            return service_time(server, path).draw_s(self.rng)
-        return stream_time(server, path).draw_s(self.rng)
-
-    def _after_answer(self, link: Link) -> None:
-        self.traffic.count_ok(1, self._answering, since_s=float(self.env.now))
-        limit = self.traffic.requests_per_link(link.server)
-        if not self.traffic.keeps or link.close_announced or link.n_requests >= limit:
+            self.hop.leave(keep=answered)
+        assert self._answered_by is not None
+        self.traffic.count_ok(1, (Way(1.0, link.server, self._answered_by),), since_s=float(self.env.now))
+        if not self.traffic.keeps or link.close_announced:
             self.drop_link()
 
+    def _answer(self, link: Link, resume: Resume | None) -> Steps:
+        """From the request written to the answer read."""
+        stage = None if resume is None else resume.stage
+        behind = resume is not None and resume.behind_proxy
+        proxy = self.traffic.proxies.get(link.server)
+        if stage is None or (stage is Stage.SENT and not behind):
+            sent_s = (
+                self.traffic.client_segment_s(Stage.SENT, self.rng) if resume is None else resume.remaining_s
+            )
+            yield from self.spend(Stage.SENT, sent_s)
+        if stage is not Stage.READING:
+            if proxy is not None:
+                yield from haproxy.handle(self, proxy, resume if behind else None)
+            else:
+                yield from self._serve(link, resume if stage in _DIRECT else None)
+        self._answered_by = link.server if resume is None else resume.way.target
+        if self.hop.link is not None:
+            self._answered_by = self.hop.link.server
+        self.is_idle = True
+        if stage is not Stage.READING:
+            link.idle_since_s = float(self.env.now)
+            if not link.close_announced and closes_idle(link) and not link.fin:
+                self.close_link(link)
+        if resume is not None and stage is Stage.READING:
+            yield from self._read(resume.remaining_s + self.traffic.client_off_cpu_s(), waited=True)
+        else:
+            yield from self._read(self.traffic.client_segment_s(Stage.READING, self.rng))
+
+    def _serve(self, link: Link, resume: Resume | None) -> Steps:
+        """The answer of a server without a proxy before it."""
+        answer = self.traffic.answer(link.server)
+        begin = 0 if resume is None else _DIRECT.index(resume.stage)
+        for stage in _DIRECT[begin:]:
+            here = resume if resume is not None and resume.stage is stage else None
+            if stage is Stage.STREAMING:
+                link.close_announced |= self.traffic.says_close(link, built_now=here is None)
+            duration = answer.service if stage is Stage.IN_SERVICE else answer.stream
+            yield from self.spend(stage, duration.draw_s(self.rng) if here is None else here.remaining_s)
+
+    def _read(self, left_s: float, *, waited: bool = False) -> Steps:
+        """The answer is on the client's side: nothing can fail, but a stop may find the client off its core.
+
+        Raises
+        ------
+        LoadOver
+        """
+        while left_s > 0:
+            began_s = float(self.env.now)
+            timer = self.env.timeout(left_s)
+            yield self.sleep(timer)
+            self._wake = None
+            if self.traffic.over:
+                raise LoadOver
+            if timer.processed:
+                return
+            left_s -= float(self.env.now) - began_s
+            if not waited:
+                left_s += self.traffic.client_off_cpu_s()
+                waited = True
+
     # ------------------------------------------------------------------ waiting
+
+    def sleep(self, timer: simpy.Event | None, *, until_s: float = NEVER) -> simpy.Event:
+        """What to yield: woken by *timer*, at *until_s*, or when something changes."""
+        self._wake = self.env.event()
+        waits = [self._wake] if timer is None else [self._wake, timer]
+        left_s = until_s - float(self.env.now)
+        if left_s < 2 * self.traffic.longest_s:
+            waits.append(self.env.timeout(max(0.0, left_s)))
+        return self._wake if len(waits) == 1 else self.env.any_of(waits)
 
     def pause(self, duration_s: float) -> Generator[simpy.Event, Any, bool]:
         """Wait; True when the time has passed, False when something changed first.
@@ -293,27 +340,38 @@ class Connection:
             The client's answer time-out ran out.
         LoadOver
         """
-        left_s = self._deadline_s - self.env.now
-        self._wake = self.env.event()
-        wait_s = min(duration_s, left_s)
-        timer = self.env.timeout(max(0.0, wait_s)) if wait_s < float("inf") else None
-        yield self._wake if timer is None else timer | self._wake
-        woken, self._wake = self._wake.triggered, None
         if self.traffic.over:
             raise LoadOver
-        if timer is not None and timer.processed:
-            if duration_s > left_s:
-                pod = self.link.server.pod.name if self.link else None
-                raise Failed(Seen.ANSWER_TIMEOUT, self._deadline_cause, Stage.IN_SERVICE, pod)
-            return True
-        return not woken
+        left_s = self._deadline_s - float(self.env.now)
+        wait_s = min(duration_s, left_s)
+        timer = self.env.timeout(max(0.0, wait_s)) if wait_s < NEVER else None
+        yield self.sleep(timer)
+        self._wake = None
+        if self.traffic.over:
+            raise LoadOver
+        if timer is None or not timer.processed:
+            return False
+        if duration_s > left_s:
+            pod = self.link.server.pod.name if self.link else None
+            raise Failed(Seen.ANSWER_TIMEOUT, self._deadline_cause, Stage.IN_SERVICE, pod)
+        return True
+
+    def wait(self, duration_s: float) -> Steps:
+        """`pause` until the time has passed, whatever changes."""
+        ends_s = float(self.env.now) + duration_s
+        while not (yield from self.pause(ends_s - float(self.env.now))):
+            pass
 
     def waits_for(self, cause: Cause) -> None:
         """What a time-out of the client would be put down to from now on."""
         self._deadline_cause = cause
 
-    def spend(self, stage: Stage, duration_s: float) -> Steps:
+    def spend(
+        self, stage: Stage, duration_s: float, *, until: Callable[[], bool] | None = None
+    ) -> Generator[simpy.Event, Any, bool]:
         """Pass *duration_s* in *stage*, unless the world ends it. A deaf server makes no progress.
+
+        With *until* it ends when that holds; whether it did.
 
         Raises
         ------
@@ -324,40 +382,38 @@ class Connection:
         """
         left_s = duration_s
         if stage is Stage.STREAMING and left_s <= 0:
-            return  # the answer left in one piece
+            return False  # the answer left in one piece
         while True:
             self._check(stage)
+            if until is not None and until():
+                return True
             frozen = self._frozen(stage)
             if not frozen and left_s <= 0:
-                return
+                return False
             began_s = float(self.env.now)
-            done = yield from self.pause(float("inf") if frozen else left_s)
+            done = yield from self.pause(NEVER if frozen else left_s)
             if not frozen:
                 left_s = 0.0 if done else left_s - (float(self.env.now) - began_s)
 
     def _frozen(self, stage: Stage) -> bool:
-        links = (self.link, self.backend if self._in_backend else None)
+        links = (self.link, self.hop.link if self.hop.inside else None)
         deaf = [link.server for link in links if link is not None and link.server.phase is ServerPhase.DEAF]
         if stage is Stage.IN_SERVICE:
-            deaf = [server for server in deaf if not in_one_batch(server, self.traffic.load.path)]
+            deaf = [server for server in deaf if not self.traffic.answer(server).in_one_batch]
         return bool(deaf)
 
     def _check(self, stage: Stage) -> None:
-        link = self.link
+        link, hop = self.link, self.hop
         assert link is not None
-        mine = stage
-        if self._in_backend and stage is not Stage.STREAMING:
-            mine = Stage.IN_SERVICE
-        if (fate := hit(mine, link.server, first=link.n_requests <= 1)) is not None:
+        mine = Stage.IN_SERVICE if hop.inside and stage is not Stage.STREAMING else stage
+        if (fate := hit(mine, link)) is not None:
             raise Failed(*fate, mine, link.server.pod.name)
-        if self._in_backend and self.backend is not None:
-            fate = hit(stage, self.backend.server, first=self.backend.n_requests <= 1)
-            if fate is not None:
-                raise BackendBroken(*fate, stage)
+        if hop.inside and hop.link is not None and (fate := hit(stage, hop.link)) is not None:
+            raise BackendBroken(*fate, stage)
 
     # ------------------------------------------------------------------ connecting
 
-    def _connect(self, resume: "Resume | None") -> Steps:
+    def _connect(self, resume: Resume | None) -> Steps:
         """The client's own connect, through the rules of its node.
 
         Raises
@@ -365,21 +421,17 @@ class Connection:
         Failed
         """
         traffic, env = self.traffic, self.env
+        self._deadline_s = NEVER
+        yield env.timeout(traffic.round_trip_s(self.rng) if resume is None else resume.remaining_s)
         began_s = float(env.now)
-        timeout_s = traffic.load.connect_timeout_s if traffic.kind.gives_up else float("inf")
-        self._deadline_s = float("inf")
-        if resume is not None and resume.segment.stage is Stage.CONNECTING:
-            yield env.timeout(resume.remaining_s)
-        elif traffic.keeps or resume is None:
-            yield env.timeout(traffic.segment_s(Stage.CONNECTING, None, self.rng))
-        else:  # met in the middle of a request of a connection of its own: it is there already
-            self.link = self._open(resume.server)
-            self.link.n_requests = 1
-            return
+        limit_s = min(
+            traffic.load.connect_timeout_s if traffic.kind.gives_up else NEVER, SYN_GIVES_UP_AFTER_S
+        )
+        server: Server | None = None
         spun = False
-        for gap_s in (*SYN_AGAIN_AFTER_S, float("inf")):
+        for gap_s in SYN_AGAIN_AFTER_S:
             server = self._draw()
-            if server is None and traffic.kind.spins_on_icmp and gap_s == SYN_AGAIN_AFTER_S[0] and not spun:
+            if server is None and traffic.kind.spins_on_icmp and not spun:
                 yield from self._spin(gap_s)
                 spun = True
                 continue
@@ -389,20 +441,22 @@ class Connection:
                 raise Failed(refused.seen, refused.cause, Stage.CONNECTING, refused.pod)
             assert server is not None
             if not is_silent(server):
-                self.link = self._open(server)
+                self.link = self.open_link(server)
                 return
             answer = vanished_answer(traffic.timing.vanished, forwarded=traffic.forwarded)
             if answer is Vanished.UNREACHABLE:
                 raise Failed(Seen.UNREACHABLE, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, server.pod.name)
-            left_s = began_s + timeout_s - float(env.now)
+            left_s = began_s + limit_s - float(env.now)
             wait_s = left_s if answer is Vanished.SILENCE_PINNED else min(gap_s, left_s)
             traffic.hangs(+1)
-            yield from self.pause(wait_s)
-            traffic.hangs(-1)
-            if wait_s == left_s:
-                raise Failed(
-                    Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, server.pod.name
-                )
+            try:
+                yield from self.wait(wait_s)
+            finally:
+                traffic.hangs(-1)
+            if wait_s >= left_s:
+                break
+        pod = server.pod.name if server is not None else None
+        raise Failed(Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, pod)
 
     def _spin(self, until_next_syn_s: float) -> Steps:
         """ICMP in answer to the first SYN is a soft error to Linux: the connect goes on, poll says error.
@@ -412,18 +466,21 @@ class Connection:
         """
         self.traffic.spins(+1)
         try:
-            yield from self.pause(until_next_syn_s)
+            yield from self.wait(until_next_syn_s)
         finally:
             self.traffic.spins(-1)
 
     def _draw(self) -> Server | None:
-        possible = self.traffic.targets(self.source)
-        forced = tuple(s for s in self.forced if s in possible and not s.healthy)
-        self.forced = ()
-        return pick(forced or possible, self.rng)
+        ways = self.steered()
+        way = pick_way(ways, self.rng)
+        if way is None:
+            return pick(self.traffic.targets(self.source), self.rng)
+        self.steer([other for other in ways if other.line is not None and other.front is way.front])
+        return way.front
 
-    def _open(self, server: Server) -> Link:
-        link = Link(server)
+    def open_link(self, server: Server) -> Link:
+        now_s = float(self.env.now)
+        link = Link(server, opened_s=now_s, idle_since_s=now_s, unseen=bool(self.rng.random() < 0.5))
         server.attach(link)
         return link
 
@@ -431,121 +488,3 @@ class Connection:
         if self.link is not None:
             self.link.server.detach(self.link)
             self.link = None
-
-    # ------------------------------------------------------------------ the proxy's side
-
-    def open_backend(self, server: Server) -> Link:
-        self.backend = self._open(server)
-        self._answering = (server,)
-        return self.backend
-
-    def enter_backend(self, *, inside: bool) -> None:
-        self._in_backend = inside
-
-    def drop_backend(self) -> None:
-        self._in_backend = False
-        if self.backend is not None:
-            self.backend.server.detach(self.backend)
-            self.backend = None
-
-    def _keeps_backend(self) -> bool:
-        self._in_backend = False
-        link, backend = self.link, self.backend
-        if link is None or backend is None or backend.close_announced or closes_idle(backend.server):
-            return False
-        return self.traffic.keeps_backends
-
-    # ------------------------------------------------------------------ cruising
-
-    def _quiet(self) -> bool:
-        """Whether the next requests can be drawn instead of stepped through."""
-        traffic = self.traffic
-        if traffic.stepwise or traffic.steady_hazard:
-            return False
-        if traffic.keeps and (self.link is None or self.link.fin or not self.link.server.healthy):
-            return False
-        targets = self._hop_targets()
-        if not targets:
-            return False
-        bad = [s for s in targets if not s.healthy]
-        return len(bad) / len(targets) <= MAX_CRUISE_HAZARD
-
-    def _hop_targets(self) -> tuple[Server, ...]:
-        """Servers that the coming requests meet: by a fresh connect each, or the one link."""
-        traffic = self.traffic
-        front: tuple[Server, ...]
-        if traffic.keeps:
-            assert self.link is not None
-            front = (self.link.server,)
-        else:
-            front = traffic.targets(self.source)
-        proxies = [traffic.proxies.get(s) for s in front]
-        if not any(proxies):
-            return front
-        if not all(s.healthy for s in front):
-            return ()
-        if self.backend is not None and self.traffic.keeps_backends:
-            return (self.backend.server,)
-        return tuple(s for p in proxies if p is not None for s in haproxy.all_targets(p, traffic.world))
-
-    def _cruise(self) -> Generator[simpy.Event, Any, "Resume | None"]:
-        env, rng, traffic = self.env, self.rng, self.traffic
-        targets = self._hop_targets()
-        good = tuple(s for s in targets if s.healthy)
-        bad = tuple(s for s in targets if not s.healthy)
-        pace = traffic.pace(good[0])
-        began_s = float(env.now)
-        n_to_hit = int(rng.geometric(len(bad) / len(targets))) - 1 if bad else None
-        n_to_close = None
-        if traffic.keeps and self.link is not None:
-            limit = traffic.requests_per_link(self.link.server) - self.link.n_requests
-            n_to_close = int(limit) if limit < float("inf") else None
-        n_stop = min((n for n in (n_to_hit, n_to_close) if n is not None), default=None)
-        timer = None
-        if n_stop is not None and n_stop * pace.mean_s < 2 * traffic.longest_s:
-            timer = env.timeout(pace.cycles_s(n_stop, rng))
-        self._cruise_targets, self._cruising = targets, True
-        self._wake = env.event()
-        yield self._wake if timer is None else timer | self._wake
-        self._cruising, self._wake = False, None
-        if timer is not None and timer.processed and n_stop is not None:
-            self._done(n_stop, good, began_s)
-            if n_stop == n_to_close:
-                self.drop_link()
-            else:
-                self.forced = bad
-            return None
-        moment: Moment = pace.after(float(env.now) - began_s, rng)
-        n_done = moment.n_done if n_stop is None else min(moment.n_done, max(0, n_stop - 1))
-        self._done(n_done, good, began_s)
-        segment, remaining_s = pace.segments[moment.segment], moment.remaining_s
-        if segment.stage is Stage.READING:
-            remaining_s += traffic.client_off_cpu_s()
-        return self._resume(segment, remaining_s, good)
-
-    def _done(self, n: int, servers: tuple[Server, ...], since_s: float) -> None:
-        self.traffic.count_ok(n, servers, since_s=since_s)
-        if self.link is not None:
-            self.link.n_requests += n
-
-    def _resume(self, segment: Segment, remaining_s: float, good: tuple[Server, ...]) -> "Resume":
-        """Put the connection into the middle of a request, on one of the servers that it could be on."""
-        if segment.stage is not Stage.IDLE and self.link is not None:
-            self.link.n_requests += 1
-        if segment.behind_proxy and segment.stage is not Stage.CONNECTING and self.backend is None:
-            backend = self.open_backend(good[int(self.rng.integers(len(good)))])
-            backend.n_requests = 1
-        front = good if not self.traffic.has_proxy else self.traffic.targets(self.source)
-        server = front[int(self.rng.integers(len(front)))] if front else good[0]
-        return Resume(segment, remaining_s, server)
-
-
-class Resume:
-    """A request met in the middle: where, for how long still, and on which front server."""
-
-    __slots__ = ("remaining_s", "segment", "server")
-
-    def __init__(self, segment: Segment, remaining_s: float, server: Server) -> None:
-        self.segment = segment
-        self.remaining_s = remaining_s
-        self.server = server

@@ -1,14 +1,14 @@
 """What a TCP connection suffers from its server's phase: the table at the heart of every failure.
 
 Sources: nginx 1.22 and HAProxy 2.6 tried on loopback (stop signals against connections in each state), Linux:
-a socket closed with unread data answers RST, without FIN.
+a socket closed with unread data answers RST, without FIN; a closed listener resets its accept queue.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
 from sim.outcomes import Cause, Seen
-from sim.scenario.model import OnBusy, OnIdle
+from sim.scenario.model import OnBusy, OnIdle, OnListener
 from sim.world import Server, ServerPhase
 
 
@@ -28,13 +28,29 @@ class Link:
     """One TCP connection to one server."""
 
     server: Server
+    opened_s: float = 0.0
     n_requests: int = 0
+    unseen: bool = True
+    """Of a request that waits to be read: whether the server's present pass of its event loop has not got it.
+
+    It waits for one pass to end and for its turn in the next: half of the time each. Of a first request the
+    first half is spent in the accept queue.
+    """
+    idle_since_s: float = 0.0
+    young: bool = False
+    """Its request came before nginx's keepalive_min_timeout was over: a drain does not hold it for idle."""
     fin: bool = False
     """The server has closed it; the peer may not have looked."""
+    fin_s: float = 0.0
     close_announced: bool = False
     """The last answer carried `Connection: close`."""
     timed_out: bool = False
     """The FIN came from the server's idle time-out, not from a stop."""
+
+    @property
+    def first(self) -> bool:
+        """No request of it was answered yet."""
+        return self.n_requests <= 1
 
 
 class Failed(Exception):
@@ -49,6 +65,7 @@ class Failed(Exception):
         self.stage = stage
         self.pod = pod
         self.keeps_link = keeps_link
+        """It was an answer (502, 503, 504): the client's connection goes on."""
 
 
 class BackendBroken(Exception):
@@ -65,27 +82,35 @@ class LoadOver(Exception):
     """The load has ended while a request was under way."""
 
 
-def hit(stage: Stage, server: Server, *, first: bool) -> tuple[Seen, Cause] | None:
-    """What the request sees now; None: nothing (a deaf server answers when it exits).
+def hit(stage: Stage, link: Link) -> tuple[Seen, Cause] | None:
+    """What a request on *link* sees now; None: nothing (a deaf server answers when it exits)."""
+    server = link.server
+    if server.phase is ServerPhase.EXITED or _cut(link):
+        fate = _at_exit(stage, link)
+    elif server.phase is ServerPhase.DRAINING:
+        fate = _at_drain(stage, link)
+    else:
+        return None
+    if fate is not None and server.restarting:
+        return fate[0], Cause.LIVENESS_RESTART
+    return fate
 
-    *first*: no request of this connection was answered yet, so the server does not hold it for idle.
-    """
-    if server.phase is ServerPhase.EXITED:
-        return _at_exit(stage, server, first=first)
-    if server.phase is ServerPhase.DRAINING:
-        return _at_drain(stage, server, first=first)
-    return None
+
+def _cut(link: Link) -> bool:
+    """Closed by a worker that is gone, while the master still holds the listener."""
+    cut_s = link.server.cut_s
+    return cut_s is not None and link.opened_s <= cut_s
 
 
-def _at_exit(stage: Stage, server: Server, *, first: bool) -> tuple[Seen, Cause] | None:
+def _at_exit(stage: Stage, link: Link) -> tuple[Seen, Cause] | None:
     cause = Cause.STOP_IN_FLIGHT
-    if server.killed:
+    if link.server.killed:
         cause = Cause.KILL_IN_FLIGHT
-    elif server.cut_by_own_limit:
+    elif link.server.cut_by_own_limit:
         cause = Cause.DRAIN_TIMEOUT
     match stage:
         case Stage.SENT:
-            return Seen.RESET, Cause.ACCEPT_QUEUE_RESET if first else cause
+            return Seen.RESET, Cause.ACCEPT_QUEUE_RESET if link.first else Cause.IDLE_CLOSED
         case Stage.IN_SERVICE:
             return Seen.EOF, cause
         case Stage.STREAMING:
@@ -93,15 +118,17 @@ def _at_exit(stage: Stage, server: Server, *, first: bool) -> tuple[Seen, Cause]
     return None
 
 
-def _at_drain(stage: Stage, server: Server, *, first: bool) -> tuple[Seen, Cause] | None:
+def _at_drain(stage: Stage, link: Link) -> tuple[Seen, Cause] | None:
     """A request that the server has not read stands on a connection that it holds for idle or unused."""
-    stop = server.stop
+    stop = link.server.stop
     assert stop is not None
     match stage:
-        case Stage.SENT if first:
-            return (Seen.RESET, Cause.ACCEPT_QUEUE_RESET) if stop.unused is OnIdle.CLOSE else None
+        case Stage.SENT if link.first:
+            reset = (link.unseen and stop.listener is OnListener.CLOSE) or stop.unused is OnIdle.CLOSE
+            return (Seen.RESET, Cause.ACCEPT_QUEUE_RESET) if reset else None
         case Stage.SENT:
-            return (Seen.RESET, Cause.IDLE_CLOSED) if stop.idle is OnIdle.CLOSE else None
+            reset = stop.idle is OnIdle.CLOSE and link.unseen and not link.young
+            return (Seen.RESET, Cause.IDLE_CLOSED) if reset else None
         case Stage.IN_SERVICE:
             return (Seen.EOF, Cause.STOP_IN_FLIGHT) if stop.busy is OnBusy.CUT else None
         case Stage.STREAMING:
@@ -109,11 +136,12 @@ def _at_drain(stage: Stage, server: Server, *, first: bool) -> tuple[Seen, Cause
     return None
 
 
-def closes_idle(server: Server) -> bool:
-    """Whether an idle connection to *server* gets a FIN in its present phase."""
+def closes_idle(link: Link) -> bool:
+    """Whether *link*, idle, gets a FIN in its server's present phase."""
+    server = link.server
     if server.phase is ServerPhase.DRAINING:
         return server.stop is not None and server.stop.idle is OnIdle.CLOSE
-    return server.phase in (ServerPhase.EXITED, ServerPhase.VANISHED)
+    return server.phase in (ServerPhase.EXITED, ServerPhase.VANISHED) or _cut(link)
 
 
 def announces_close(server: Server) -> bool:

@@ -1,34 +1,37 @@
 """The load: its connections, its pace, its end, and the tally of what became of its requests."""
 
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import simpy
 from numpy.random import Generator as Rng
 
+from sim.errors import InputError
 from sim.outcomes import Failure, Seen
 from sim.proxies import Proxy, targets
 from sim.scenario.distributions import Constant, Distribution, Exponential
-from sim.scenario.model import ClosedLoop, HttpMode, OpenLoop, Scenario, ServerKind
+from sim.scenario.model import ClosedLoop, OpenLoop, Scenario, ServerKind
 from sim.scenario.timing import Timing
 from sim.streams import Streams
-from sim.traffic import haproxy
+from sim.traffic import steady
 from sim.traffic.answered import Answered
-from sim.traffic.answers import service_time, stream_time
+from sim.traffic.answers import Answer, answer_of
 from sim.traffic.clients import KINDS, ends_the_run, fin_was_there
-from sim.traffic.exchange import Connection, Resume
-from sim.traffic.links import Stage
-from sim.traffic.pace import Pace, Segment, saturated
-from sim.traffic.routing import Refusal, refusal
+from sim.traffic.exchange import Connection
+from sim.traffic.hop import keeps_backends
+from sim.traffic.keepalive import age_limit_s, idle_limit_s, requests_per_link
+from sim.traffic.links import Link, Stage, announces_close
+from sim.traffic.open_loop import Arrivals
+from sim.traffic.pace import Pace, Route, Segment, saturated
+from sim.traffic.routing import Refusal, Way, refusal
 from sim.world import Server, World
-
-AB_TIMEOUT_S: Final = 30.0
-"""`ab -s`: no event on any connection for so long ends it (ab.c, apr_pollset_poll)."""
 
 Steps = Generator[simpy.Event, Any, None]
 
+AB_TIMEOUT_S: Final = 30.0
+"""`ab -s`: no event on any connection for so long ends it (ab.c, apr_pollset_poll)."""
 CLIENT_NODE: Final = 0
 """The node whose rules the client meets."""
 
@@ -52,6 +55,8 @@ class Tally:
     """Under way when the load ended."""
     n_retried: int = 0
     """Attempts that the client repeated; not requests of their own."""
+    n_late: int = 0
+    """Good answers that took longer than the client's time-out (wrk counts them and waits on)."""
     failures: list[Failure] = field(default_factory=list)
     bursts: list[Burst] = field(default_factory=list)
     gave_up: bool = False
@@ -81,7 +86,13 @@ class Tally:
 
 
 class Traffic:
-    """Everything between the clients and the pods."""
+    """Everything between the clients and the pods.
+
+    Raises
+    ------
+    InputError
+        A request takes no time at all, or the load asks for what is not modelled (steady.py).
+    """
 
     def __init__(
         self,
@@ -107,6 +118,8 @@ class Traffic:
         self.tally = Tally()
         self.over = False
         self.ended_s = 0.0
+        self.n_rules = 0
+        """Changes of any rules so far."""
         self.longest_s = self.load.duration_s or 3600.0
         self._cores = scenario.cluster.cores
         self._rng = streams.take("load")
@@ -117,27 +130,40 @@ class Traffic:
         self._spinning_from_s = 0.0
         self._off_cpu = (-1.0, 0.0)
         """(when drawn, how long): see client_off_cpu_s."""
+        self._affine: dict[int, Server] = {}
+        self._answers: dict[Server, Answer] = {}
+        self._idle_limits_s: dict[Server, float] = {}
+        self._hazards: dict[Server, bool] = {}
+        self._paces: dict[tuple[tuple[str, float], ...], Pace] = {}
         front = self.targets(0)
-        self._front = front[0] if front else None
         self.has_proxy = any(server in proxies for server in front)
-        self.keeps_backends = any(haproxy.keeps_backends(proxies[s]) for s in front if s in proxies)
+        self.keeps_backends = any(keeps_backends(proxies[s]) for s in front if s in proxies)
         self.keeps = self.load.keep_alive and all(self.requests_per_link(s) > 1 for s in front)
         self._apps = self._app_servers()
         self._saturation = self._saturated_waits() if self.saturating else None
-        self._paces: dict[str, Pace] = {}
-        self.steady_hazard = self._has_steady_hazard()
+        self.cycle_s = self._pace_of(self._apps).mean_s if self._apps else 0.01
+        """Mean time from one request of a connection to its next, in steady state. [s]"""
+        for server in (*front, *self._apps):
+            steady.check(self, server)
         self.connections = [Connection(self, index) for index in range(self.load.connections)]
+        self._arrivals = (
+            Arrivals(self, self.load.arrivals) if isinstance(self.load.arrivals, OpenLoop) else None
+        )
         world.observe(self)
 
     # ------------------------------------------------------------------ what the world tells
 
     def server_changed(self, server: Server) -> None:
-        for connection in self.connections:
-            connection.on_server(server)
+        if self._arrivals is None or not self._arrivals.meet():
+            for connection in self.connections:
+                connection.on_server(server)
         self._tell()
 
     def rules_changed(self, node: int, service: str) -> None:
+        self.n_rules += 1
         if self.has_proxy or (node == CLIENT_NODE and service in ("", self.load.service)):
+            if self._arrivals is not None:
+                self._arrivals.meet()
             for connection in self.connections:
                 connection.on_rules()
         self._tell()
@@ -145,6 +171,9 @@ class Traffic:
     def _tell(self) -> None:
         changed, self._changed = self._changed, self.env.event()
         changed.succeed()
+
+    def when_changed(self) -> simpy.Event:
+        return self._changed
 
     def targets(self, source: int) -> tuple[Server, ...]:
         """Servers that the client's next connect may meet, each as likely; affinity narrows it to one."""
@@ -155,21 +184,19 @@ class Traffic:
 
     def _sticky(self, source: int, possible: tuple[Server, ...]) -> tuple[Server, ...]:
         """ClientIP affinity: the same endpoint while it is in the rules (iptables/proxier.go:1543-1561)."""
-        affine = self.__dict__.setdefault("_affine", {})
-        if affine.get(source) not in possible:
-            affine[source] = possible[int(self._rng.integers(len(possible)))]
-        return (affine[source],)
+        if self._affine.get(source) not in possible:
+            self._affine[source] = possible[int(self._rng.integers(len(possible)))]
+        return (self._affine[source],)
 
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
         env = self.env
-        if isinstance(self.load.arrivals, OpenLoop):
-            env.process(self._open_loop(self.load.arrivals))
+        if self._arrivals is not None:
+            env.process(self._arrivals.run())
         else:
-            cycle_s = self.pace(self._apps[0]).mean_s if self._apps else 0.0
             for connection in self.connections:
-                env.process(connection.run(cycle_s * float(connection.rng.random())))
+                env.process(connection.run(self.cycle_s * float(connection.rng.random())))
         if self.load.duration_s is not None:
             env.process(self._end_after(self.load.duration_s))
         if self.load.requests is not None:
@@ -186,86 +213,47 @@ class Traffic:
             if left <= 0:
                 self.stop()
                 return
-            cycle_s = self.pace(self._apps[0]).mean_s if self._apps else 0.01
-            yield self.env.timeout(max(1e-4, 0.98 * left * cycle_s / self.load.connections))
+            yield self.env.timeout(max(1e-4, 0.98 * left * self._request_every_s()))
             for connection in self.connections:
-                connection.end()
+                connection.poke()
+            self._tell()
             yield self.env.timeout(0)
+
+    def _request_every_s(self) -> float:
+        if isinstance(self.load.arrivals, OpenLoop):
+            return 1 / self.load.arrivals.rate_per_s
+        return self.cycle_s / self.load.connections
 
     def stop(self) -> None:
         if not self.over:
             self.over = True
             self.ended_s = float(self.env.now)
             for connection in self.connections:
-                connection.end()
+                connection.poke()
             self._tell()
-
-    def _open_loop(self, arrivals: OpenLoop) -> Steps:
-        """Requests start on schedule on an idle connection chosen at random; with none idle they wait."""
-        gap_s = 1.0 / arrivals.rate_per_s
-        idle = list(self.connections)
-        waiting = [0]
-
-        def serve(connection: Connection, resume: Resume | None) -> Steps:
-            yield from connection.serve(resume)
-            while waiting[0] and not self.over:
-                waiting[0] -= 1
-                yield from connection.serve(None)
-            idle.append(connection)
-
-        while not self.over:
-            if len(idle) == len(self.connections) and all(c.settled() for c in idle):
-                yield from self._calm(arrivals, idle, serve)
-                continue
-            yield self.env.timeout(self._rng.exponential(gap_s) if arrivals.poisson else gap_s)
-            if self.over:
-                return
-            if idle:
-                connection = idle.pop(int(self._rng.integers(len(idle))))
-                self.env.process(serve(connection, None))
-            else:
-                waiting[0] += 1
-
-    def _calm(self, arrivals: OpenLoop, idle: list[Connection], serve: Any) -> Steps:
-        """Until something changes every request succeeds: their number is drawn, and who is busy then."""
-        began_s = float(self.env.now)
-        pace = self.pace(self._apps[0])
-        targets = {connection: connection.calm_targets() for connection in idle}
-        yield self._changed
-        expected = arrivals.rate_per_s * (float(self.env.now) - began_s)
-        n = int(self._rng.poisson(expected)) if arrivals.poisson else int(expected + self._rng.random())
-        servers = tuple(c.link.server for c in idle if c.link is not None) or self.targets(0)
-        share = min(1.0, arrivals.rate_per_s * pace.mean_s / len(self.connections))
-        busy = [connection for connection in idle if self._rng.random() < share][:n]
-        self.count_ok(n - len(busy), servers, since_s=began_s)
-        if self.over:
-            self.tally.n_open += len(busy)
-            return
-        for connection in busy:
-            idle.remove(connection)
-            moment = pace.after(1e9 * pace.mean_s, self._rng)
-            resume = connection.met(pace.segments[moment.segment], moment.remaining_s, targets[connection])
-            self.env.process(serve(connection, resume))
 
     # ------------------------------------------------------------------ tally
 
-    def count_ok(self, n: int, servers: tuple[Server, ...], *, since_s: float) -> None:
-        """Count *n* answers that came between *since_s* and now."""
+    def count_ok(self, n: int, ways: Sequence[Way], *, since_s: float) -> None:
+        """Count *n* answers that came between *since_s* and now, by *ways* as likely as their shares."""
+        if n == 0:
+            return
         self.tally.n_ok += n
         self.tally.answered.add(n, since_s, float(self.env.now))
-        lengths = [s.image.body_bytes for s in servers]
-        if len(set(lengths)) == 1:
-            self.tally.n_by_length[lengths[0]] += n
-        elif n and lengths:
-            for length, share in zip(
-                lengths, self._rng.multinomial(n, [1 / len(lengths)] * len(lengths)), strict=True
-            ):
-                self.tally.n_by_length[length] += int(share)
+        lengths: dict[int, float] = {}
+        for way in ways:
+            length = way.target.image.body_bytes
+            lengths[length] = lengths.get(length, 0.0) + way.share
+        if len(lengths) == 1:
+            self.tally.n_by_length[next(iter(lengths))] += n
+        elif lengths:
+            total = sum(lengths.values())
+            counts = self._rng.multinomial(n, [share / total for share in lengths.values()])
+            for length, count in zip(lengths, counts, strict=True):
+                if count:
+                    self.tally.n_by_length[length] += int(count)
 
     def fail(self, failure: Failure) -> None:
-        if self.over:  # the client has ended itself meanwhile, so it never saw this
-            self.tally.n_open += 1
-            return
         self.tally.failures.append(failure)
         if ends_the_run(self.kind.name, self.load.options, failure.seen):
             self.stop()
@@ -276,7 +264,6 @@ class Traffic:
         Where every target refuses, such a client's failures up to the next change are one burst.
         """
         if not self.saturating:
-            yield self.env.timeout(self.round_trip_s(connection.rng))
             return
         cycle_s = self.timing.refused_cpu_s * self.load.connections
         if any(refusal(s) is None for s in self.targets(connection.source)):
@@ -285,9 +272,13 @@ class Traffic:
         if ends_the_run(self.kind.name, self.load.options, why.seen):
             return
         began_s = float(self.env.now)
-        yield self._changed
+        left = float("inf") if self.load.requests is None else self.load.requests - self.tally.n_requests
+        until = self._changed
+        if left < float("inf"):
+            until = until | self.env.timeout(max(0.0, left) * self.timing.refused_cpu_s)
+        yield until
         now_s = float(self.env.now)
-        n = int(connection.rng.poisson((now_s - began_s) / cycle_s))
+        n = int(min(connection.rng.poisson((now_s - began_s) / cycle_s), max(0.0, left)))
         if n:
             like = Failure(
                 at_s=began_s,
@@ -299,17 +290,19 @@ class Traffic:
                 phase=Stage.CONNECTING.value,
             )
             self.tally.bursts.append(Burst(n, began_s, now_s, like))
+        if self.load.requests is not None and self.tally.n_requests >= self.load.requests:
+            self.stop()
 
     def hangs(self, change: int) -> None:
         """One connection more or less of which nothing is heard. When all hang, ab waits its `-s` and exits."""
         self._n_hanging += change
+        self._n_hanging_changes = object()
         if self.kind.name == "ab" and self._n_hanging == len(self.connections):
-            self.env.process(self._give_up())
+            self.env.process(self._give_up(self._n_hanging_changes))
 
-    def _give_up(self) -> Steps:
-        changes = self._n_hanging_changes = object()
+    def _give_up(self, changes: object) -> Steps:
         yield self.env.timeout(float(self.load.options.get("s", AB_TIMEOUT_S)))
-        if self._n_hanging == len(self.connections) and changes is self._n_hanging_changes and not self.over:
+        if changes is self._n_hanging_changes and not self.over:
             self.tally.gave_up = True
             self.stop()
 
@@ -320,6 +313,41 @@ class Traffic:
             self.tally.spun_s += now_s - self._spinning_from_s
         self._n_spinning += change
         self._spinning_from_s = now_s
+
+    # ------------------------------------------------------------------ what a server does
+
+    def answer(self, server: Server) -> Answer:
+        if server not in self._answers:
+            self._answers[server] = answer_of(server, self.load.path)
+        return self._answers[server]
+
+    def requests_per_link(self, server: Server) -> float:
+        return requests_per_link(server, self.load.path)
+
+    def idle_limit_s(self, server: Server) -> float:
+        if server not in self._idle_limits_s:
+            self._idle_limits_s[server] = idle_limit_s(server, self.load.path)
+        return self._idle_limits_s[server]
+
+    def says_close(self, link: Link, *, built_now: bool) -> bool:
+        """Whether the answer under way carries `Connection: close`; *built_now*: its header leaves now."""
+        if link.n_requests >= self.requests_per_link(link.server):
+            return True
+        aged = float(self.env.now) - link.opened_s > age_limit_s(link.server)
+        return aged or (built_now and announces_close(link.server))
+
+    def is_hazardous(self, server: Server) -> bool:
+        """Whether requests to *server* can fail with nothing changing: then none may be skipped."""
+        if server not in self._hazards:
+            self._hazards[server] = steady.is_hazardous(self, server)
+        return self._hazards[server]
+
+    def may_queue(self, proxy: Proxy) -> bool:
+        """Whether requests may have to wait for one of the proxy's servers (`maxconn`)."""
+        return any(
+            line.line.maxconn is not None and line.line.maxconn < self.load.connections
+            for line in proxy.servers
+        )
 
     # ------------------------------------------------------------------ pace
 
@@ -348,15 +376,29 @@ class Traffic:
     def round_trip_s(self, rng: Rng) -> float:
         return self.timing.round_trip.draw_s(rng)
 
-    def pace(self, app: Server) -> Pace:
-        """The steady cycle of a connection whose answers come from *app*."""
-        key = app.image.reference
+    def pace(self, ways: Sequence[Way]) -> Pace:
+        """The steady cycle of a connection whose requests take *ways*, as likely as their shares."""
+        return self._pace_of([way.target for way in ways], [way.share for way in ways])
+
+    def _pace_of(self, apps: Sequence[Server], shares: Sequence[float] | None = None) -> Pace:
+        by_image: dict[str, tuple[float, Server]] = {}
+        for app, share in zip(apps, shares or [1.0] * len(apps), strict=True):
+            before, _ = by_image.get(app.image.reference, (0.0, app))
+            by_image[app.image.reference] = (before + share, app)
+        total = sum(share for share, _ in by_image.values())
+        key = tuple(sorted((image, round(share / total, 9)) for image, (share, _) in by_image.items()))
         if key not in self._paces:
-            self._paces[key] = Pace(self._segments(app), self.streams.take(f"pace/{key}"))
+            routes = [
+                Route(share / total, self._segments(app), image) for image, (share, app) in by_image.items()
+            ]
+            try:
+                self._paces[key] = Pace(routes)
+            except ValueError:
+                raise InputError("spec.load: a request and its pause take no time at all") from None
         return self._paces[key]
 
-    def _segments(self, app: Server) -> list[Segment]:
-        path, behind = self.load.path, self.has_proxy
+    def _segments(self, app: Server) -> tuple[Segment, ...]:
+        behind, answer = self.has_proxy, self.answer(app)
         think = self.load.arrivals.think_time if isinstance(self.load.arrivals, ClosedLoop) else None
         segments = [Segment(Stage.IDLE, False, think)] if think is not None else []
         if not self.keeps:
@@ -367,20 +409,16 @@ class Traffic:
                 segments.append(Segment(Stage.CONNECTING, True, self.timing.round_trip))
             segments.append(Segment(Stage.SENT, True, self._backend_sent()))
         segments += [
-            Segment(Stage.IN_SERVICE, behind, service_time(app, path)),
-            Segment(Stage.STREAMING, behind, stream_time(app, path)),
+            Segment(Stage.IN_SERVICE, behind, answer.service),
+            Segment(Stage.STREAMING, behind, answer.stream),
             Segment(Stage.READING, False, self._client_segment(Stage.READING)),
         ]
-        return segments
+        return tuple(segment for segment in segments if segment.duration.mean_s > 0)
 
     def _client_segment(self, stage: Stage) -> Distribution:
-        if stage is Stage.CONNECTING:
-            return self.timing.round_trip
         if self._saturation is not None:
             at_client_s, at_front_s, _ = self._saturation
-            if stage is Stage.READING:
-                return Exponential(scale_s=at_client_s)
-            return Exponential(scale_s=at_front_s)
+            return Exponential(scale_s=at_client_s if stage is Stage.READING else at_front_s)
         if stage is Stage.READING:
             return self.timing.client_overhead.get(self.kind.name, Constant(value_s=0.0))
         return self.timing.round_trip
@@ -390,7 +428,8 @@ class Traffic:
             return Exponential(scale_s=self._saturation[2])
         return self.timing.round_trip
 
-    def segment_s(self, stage: Stage, server: Server | None, rng: Rng) -> float:  # noqa: ARG002
+    def client_segment_s(self, stage: Stage, rng: Rng) -> float:
+        """A draw of what SENT or READING takes on the client's own connection. [s]"""
         return self._client_segment(stage).draw_s(rng)
 
     def backend_sent_s(self, rng: Rng) -> float:
@@ -402,13 +441,11 @@ class Traffic:
         connect_s = cpu["connect"]
         client_s = cpu.get(self.kind.name, cpu["ab"]) + (0.0 if self.keeps else connect_s)
         app_image = self._apps[0].image if self._apps else None
-        app_s = cpu[app_image.server.value if app_image else "nginx"]
+        app_s = cpu[(app_image.server if app_image else ServerKind.NGINX).value]
         if not (self.keeps_backends if self.has_proxy else self.keeps):
             app_s += connect_s  # accept and close
-        delay_s = 0.0  # on one machine the wire is the kernel's work, and counts as CPU
-        if self._apps:
-            delay_s += service_time(self._apps[0], self.load.path).mean_s
-            delay_s += stream_time(self._apps[0], self.load.path).mean_s
+        # on one machine the wire is the kernel's work, and counts as CPU
+        delay_s = self.answer(self._apps[0]).mean_s if self._apps else 0.0
         tiers = [(app_s, max(1, len(self._apps)))]
         if self.has_proxy:
             backend_connect_s = 0.0 if self.keeps_backends else connect_s
@@ -427,54 +464,11 @@ class Traffic:
 
     def _app_servers(self) -> list[Server]:
         """The servers that answer in the end."""
-        front = self.targets(0)
-        apps = [
-            t for s in front if s in self.proxies for t in haproxy.all_targets(self.proxies[s], self.world)
-        ]
-        return list(dict.fromkeys(apps or front))
-
-    # ------------------------------------------------------------------ steady state
-
-    def requests_per_link(self, server: Server) -> float:
-        """After how many requests the server closes a connection, announced; infinite where it does not."""
-        container, image = server.container, server.image
-        match image.server:
-            case ServerKind.NGINX if container.nginx is not None:
-                return 1 if container.nginx.keepalive_timeout_s == 0 else container.nginx.keepalive_requests
-            case ServerKind.HAPROXY if container.haproxy is not None:
-                return 1 if container.haproxy.frontends[0].http_mode is HttpMode.CLOSE else float("inf")
-        return float("inf") if image.keep_alive else 1
-
-    def idle_limit_s(self, server: Server) -> float:
-        """After what pause the server closes an idle connection. [s]"""
-        container, image = server.container, server.image
-        limit_s: float | None
-        match image.server:
-            case ServerKind.NGINX if container.nginx is not None:
-                limit_s = container.nginx.keepalive_timeout_s
-            case ServerKind.HAPROXY if container.haproxy is not None:
-                front = container.haproxy.frontends[0]
-                limit_s = (
-                    front.timeout_http_keep_alive_s or front.timeout_http_request_s or front.timeout_client_s
-                )
-            case _:
-                limit_s = image.idle_timeout_s
-        return float("inf") if limit_s is None else limit_s
-
-    def _has_steady_hazard(self) -> bool:
-        """Whether requests can fail with nothing changing: then none may be skipped."""
-        rng = self.streams.take("steady-hazard")
-        if self._front is None or not self._apps:
-            return False
-        if self.keeps:
-            limit_s = self.idle_limit_s(self._front)
-            if any(self.think_s(rng) > limit_s for _ in range(2000)):
-                return True
-        limit_s = self.load.answer_timeout_s
-        for proxy in self.proxies.values():
-            limit_s = min(limit_s, proxy.backend.timeout_server_s or limit_s)
-        service, stream = (
-            service_time(self._apps[0], self.load.path),
-            stream_time(self._apps[0], self.load.path),
-        )
-        return any(service.draw_s(rng) + stream.draw_s(rng) > limit_s for _ in range(200))
+        apps: list[Server] = []
+        for front in self.targets(0):
+            proxy = self.proxies.get(front)
+            if proxy is None:
+                apps.append(front)
+            else:
+                apps += [target for line in proxy.usable for target in proxy.targets(self.world, line)]
+        return list(dict.fromkeys(apps))

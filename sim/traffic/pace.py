@@ -1,25 +1,25 @@
-"""The cycle of a closed-loop connection in steady state: its segments, how many cycles a time holds, its phase.
+"""The cycle of a connection in steady state: its segments, how many cycles a time holds, its phase.
 
 While nothing changes a connection is a renewal process: the number of cycles up to a change and the segment in
 which the change meets it are drawn, not stepped through. A short time is stepped through cycle by cycle, so
 the draw is exact there; a long one uses the renewal theorem (normal count, stationary phase).
 """
 
+import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 from numpy.random import Generator
 
-from sim.scenario.distributions import Constant, Distribution, Exponential
+from sim.scenario.distributions import Distribution
 from sim.traffic.links import Stage
+from sim.traffic.residual import met_midway_s, second_moment_s2
 
 EXACT_CYCLES: Final = 48
 """Up to so many expected cycles are drawn one by one."""
-_POOL: Final = 512
-"""Draws that stand for a distribution without a closed form of its residual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,72 +32,116 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """The segments of a cycle whose answer comes from one kind of server, and how likely that kind is."""
+
+    share: float
+    segments: tuple[Segment, ...]
+    kind: str = ""
+    """The image that answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """Where in its cycle a change meets a connection."""
 
     n_done: int
-    segment: int
+    route: Route
+    segment: Segment
+    elapsed_s: float
     remaining_s: float
 
 
 class Pace:
-    """Segments of one cycle, in order; the last one ends with the request done."""
+    """Cycles, each along a route that is drawn for it; the last segment ends with the request done.
 
-    def __init__(self, segments: Sequence[Segment], rng: Generator) -> None:
-        self.segments = tuple(s for s in segments if s.duration.mean_s > 0)
-        self._pools = [np.array([s.duration.draw_s(rng) for _ in range(_POOL)]) for s in self.segments]
-        means = np.array([s.duration.mean_s for s in self.segments])
-        self.mean_s = float(means.sum())
-        self._weights = np.cumsum(means / self.mean_s)
-        self._variance = float(
-            sum(_variance(s.duration, pool) for s, pool in zip(self.segments, self._pools, strict=True))
-        )
+    Raises
+    ------
+    ValueError
+        A cycle takes no time at all.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._bounds = _bounds([route.share for route in self.routes])
+        means, squares = [], []
+        self._places: list[tuple[Route, Segment]] = []
+        weights = []
+        for route in self.routes:
+            each = [segment.duration.mean_s for segment in route.segments]
+            variance = sum(
+                second_moment_s2(segment.duration) - mean_s**2
+                for segment, mean_s in zip(route.segments, each, strict=True)
+            )
+            means.append(sum(each))
+            squares.append(variance + sum(each) ** 2)
+            self._places += [(route, segment) for segment in route.segments]
+            weights += [route.share * mean_s for mean_s in each]
+        shares = [route.share / sum(r.share for r in self.routes) for route in self.routes]
+        self.mean_s = sum(share * mean_s for share, mean_s in zip(shares, means, strict=True))
+        if self.mean_s <= 0:
+            raise ValueError("a cycle takes no time at all")
+        second = sum(share * square for share, square in zip(shares, squares, strict=True))
+        self.variance_s2 = max(0.0, second - self.mean_s**2)
+        self._weights = _bounds(weights)
 
     def cycle_s(self, rng: Generator) -> float:
-        return sum(s.duration.draw_s(rng) for s in self.segments)
+        return sum(segment.duration.draw_s(rng) for segment in self._route(rng).segments)
 
     def cycles_s(self, n: int, rng: Generator) -> float:
         """Time that *n* whole cycles take. [s]"""
         if n <= EXACT_CYCLES:
             return sum(self.cycle_s(rng) for _ in range(n))
-        return max(0.0, n * self.mean_s + math.sqrt(n * self._variance) * float(rng.standard_normal()))
+        return max(0.0, n * self.mean_s + math.sqrt(n * self.variance_s2) * float(rng.standard_normal()))
 
     def after(self, elapsed_s: float, rng: Generator) -> Moment:
-        """Cycles done *elapsed_s* after one began, and the segment under way."""
+        """Cycles done *elapsed_s* after one began, and the segment under way.
+
+        Notes
+        -----
+        Mean count of a renewal process (Feller vol. 2, XI.3): t/m + (v/m² - 1)/2, its variance t·v/m³.
+        """
         if elapsed_s <= EXACT_CYCLES * self.mean_s:
             return self._stepped(elapsed_s, rng)
-        mean = elapsed_s / self.mean_s
-        spread = math.sqrt(elapsed_s * self._variance / self.mean_s**3)
-        n = max(0, round(mean - 0.5 + spread * float(rng.standard_normal())))
-        segment = int(np.searchsorted(self._weights, rng.random()))
-        return Moment(n, segment, self._residual_s(segment, rng))
+        mean = elapsed_s / self.mean_s + (self.variance_s2 / self.mean_s**2 - 1) / 2
+        spread = math.sqrt(elapsed_s * self.variance_s2 / self.mean_s**3)
+        n = max(0, round(mean + spread * float(rng.standard_normal())))
+        route, segment = self._places[_place(self._weights, rng)]
+        return Moment(n, route, segment, *met_midway_s(segment.duration, rng))
+
+    def once(self, elapsed_s: float, rng: Generator) -> Moment | None:
+        """Where one cycle is *elapsed_s* after it began; None: it is over."""
+        return self._walk(self._route(rng), elapsed_s, 0, rng)[0]
 
     def _stepped(self, elapsed_s: float, rng: Generator) -> Moment:
-        n, left_s = 0, elapsed_s
+        n = 0
         while True:
-            for index, segment in enumerate(self.segments):
-                duration_s = segment.duration.draw_s(rng)
-                if duration_s > left_s:
-                    return Moment(n, index, duration_s - left_s)
-                left_s -= duration_s
+            moment, elapsed_s = self._walk(self._route(rng), elapsed_s, n, rng)
+            if moment is not None:
+                return moment
             n += 1
 
-    def _residual_s(self, segment: int, rng: Generator) -> float:
-        """What is left of a segment met at a random instant: its length biased by length, times uniform."""
-        duration = self.segments[segment].duration
-        if isinstance(duration, Exponential):
-            return duration.draw_s(rng)
-        if isinstance(duration, Constant):
-            return duration.value_s * float(rng.random())
-        pool = self._pools[segment]
-        at = int(np.searchsorted(np.cumsum(pool), rng.random() * pool.sum()))
-        return float(pool[min(at, _POOL - 1)] * rng.random())
+    def _walk(
+        self, route: Route, elapsed_s: float, n_done: int, rng: Generator
+    ) -> tuple[Moment | None, float]:
+        for segment in route.segments:
+            duration_s = segment.duration.draw_s(rng)
+            if duration_s > elapsed_s:
+                return Moment(n_done, route, segment, elapsed_s, duration_s - elapsed_s), 0.0
+            elapsed_s -= duration_s
+        return None, elapsed_s
+
+    def _route(self, rng: Generator) -> Route:
+        return self.routes[0] if len(self.routes) == 1 else self.routes[_place(self._bounds, rng)]
 
 
-def _variance(duration: Distribution, pool: np.ndarray) -> float:
-    if isinstance(duration, Constant):
-        return 0.0
-    return float(pool.var())
+def _bounds(weights: Sequence[float]) -> list[float]:
+    total = sum(weights)
+    return [bound / total if total else 0.0 for bound in itertools.accumulate(weights)]
+
+
+def _place(bounds: Sequence[float], rng: Generator) -> int:
+    return min(bisect_left(bounds, float(rng.random())), len(bounds) - 1)
 
 
 def saturated(

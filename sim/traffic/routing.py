@@ -11,11 +11,13 @@ from typing import Final
 from numpy.random import Generator
 
 from sim.outcomes import Cause, Seen
+from sim.proxies import BackendServer
 from sim.scenario.timing import Vanished
 from sim.world import Server, ServerPhase
 
 SYN_AGAIN_AFTER_S: Final = (1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Gaps between one SYN and the next."""
+"""Gaps between one SYN and the next; the last one ends the attempt (ETIMEDOUT)."""
+SYN_GIVES_UP_AFTER_S: Final = sum(SYN_AGAIN_AFTER_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,30 @@ class Refusal:
     seen: Seen
     cause: Cause
     pod: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of the ways that a connection's next request may take."""
+
+    share: float
+    """How likely it is, among all of them."""
+    front: Server
+    """What the client's own connection ends on."""
+    target: Server
+    """Who answers in the end: the same without a proxy."""
+    line: BackendServer | None = None
+    """The proxy's server line that leads there."""
+
+
+def pick_way(ways: Sequence[Way], rng: Generator) -> Way | None:
+    """One of *ways*, each in proportion to its share."""
+    at = float(rng.random()) * sum(way.share for way in ways) if ways else 0.0
+    for way in ways:
+        at -= way.share
+        if at <= 0:
+            return way
+    return ways[-1] if ways else None
 
 
 def pick(targets: Sequence[Server], rng: Generator) -> Server | None:
@@ -39,10 +65,9 @@ def refusal(target: Server | None) -> Refusal | None:
         case ServerPhase.ABSENT | ServerPhase.STARTING:
             cause = Cause.LIVENESS_RESTART if target.n_restarts else Cause.STARTING_POD_REFUSED
             return Refusal(Seen.REFUSED, cause, target.pod.name)
-        case ServerPhase.EXITED:
-            return Refusal(Seen.REFUSED, Cause.STALE_ENDPOINT_REFUSED, target.pod.name)
-        case ServerPhase.DRAINING if not target.accepts:
-            return Refusal(Seen.REFUSED, Cause.STALE_ENDPOINT_REFUSED, target.pod.name)
+        case ServerPhase.EXITED | ServerPhase.DRAINING if not target.accepts:
+            cause = Cause.LIVENESS_RESTART if target.restarting else Cause.STALE_ENDPOINT_REFUSED
+            return Refusal(Seen.REFUSED, cause, target.pod.name)
     return None
 
 

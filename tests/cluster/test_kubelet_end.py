@@ -51,6 +51,8 @@ T = {
     "status_patch": 0.015,
     "probe_round": 0.004,
 }
+FAST_STOP_S = T["fast_stop"] + T["graceful_exit"]
+"""The worker leaves with its connections, then the master with the listener."""
 KILLING = T["watch_hop"] + T["kubelet_reaction"]
 """From the DELETE's commit to the kubelet's start of killing a pod that was idle for a second."""
 STUBBORN = generic_image(RED, IGNORED)
@@ -161,7 +163,7 @@ def test_a_fast_stop_takes_no_grace(grace_s):
     """SIGTERM to nginx: deaf at once, gone when the stop is done."""
     world = end(container(), grace_s=grace_s)
     assert since(world, "deaf") == [pytest.approx(T["signal_delivery"])]
-    assert since(world, "exited") == [pytest.approx(T["signal_delivery"] + T["fast_stop"])]
+    assert since(world, "exited") == [pytest.approx(T["signal_delivery"] + FAST_STOP_S)]
     assert since(world, "sigkill") == []
 
 
@@ -224,7 +226,7 @@ def test_a_fast_signal_ends_a_drain():
     world.zero_s = world.times("deleted", "red")[0] + KILLING
     signal_s = T["exec_hook"] + 3.0 + T["signal_delivery"]
     assert since(world, "deaf") == [pytest.approx(signal_s)]
-    assert since(world, "exited") == [pytest.approx(signal_s + T["fast_stop"])]
+    assert since(world, "exited") == [pytest.approx(signal_s + FAST_STOP_S)]
 
 
 def test_a_second_fast_signal_changes_nothing():
@@ -234,7 +236,9 @@ def test_a_second_fast_signal_changes_nothing():
     slow = constant_timing(**(T | {"fast_stop": 0.5}))
     world = SmallWorld(scenario(d, updates=[(1.0, updated(d))]), timing=slow).run(60)
     assert len(world.times("stop_signal", "red")) == 2
-    assert world.times("exited", "red") == [pytest.approx(world.times("stop_signal", "red")[0] + 0.5)]
+    assert world.times("exited", "red") == [
+        pytest.approx(world.times("stop_signal", "red")[0] + 0.5 + T["graceful_exit"])
+    ]
 
 
 def test_the_drain_has_its_own_limit():
@@ -282,7 +286,7 @@ def test_containers_stop_together_and_the_address_goes_with_the_last():
     """One is gone at once, the other sleeps 6 s: the first refuses meanwhile, then both are silent."""
     quick, slow = container("quick"), container("slow", pre_stop=Hook(kind=SLEEP, duration_s=6.0))
     world = end(quick, slow)
-    stop_s = T["signal_delivery"] + T["fast_stop"]
+    stop_s = T["signal_delivery"] + FAST_STOP_S
     assert since(world, "exited") == [pytest.approx(stop_s), pytest.approx(6.0 + stop_s)]
     gone_s = 6.0 + stop_s + T["exit_to_netns_gone"]
     assert since(world, "vanished") == [pytest.approx(gone_s)] * 2

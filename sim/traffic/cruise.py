@@ -1,0 +1,247 @@
+"""The cruise of a connection: while nothing changes its requests are counted, not stepped through.
+
+It ends where something changes, or where one of its requests will meet a bad target; then the connection is put
+into the middle of a request, as a step-by-step run would have it there (pace.py).
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import simpy
+
+from sim.traffic import balance
+from sim.traffic.hop import keeps_backends, reuses_first
+from sim.traffic.keepalive import age_limit_s, min_idle_s
+from sim.traffic.links import Link, Stage
+from sim.traffic.pace import Moment, Pace, Segment
+from sim.traffic.routing import Way, pick_way
+from sim.world import Server
+
+if TYPE_CHECKING:
+    from sim.traffic.exchange import Connection
+
+MAX_HAZARD: Final = 0.6
+"""Above this share of bad targets it is not worth drawing the next hit: requests go one by one."""
+_TRIES: Final = 64
+"""Draws of a moment that is consistent with the next hit being still to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A request met in the middle: what it was doing, for how long already and still, and on which way."""
+
+    stage: Stage
+    behind_proxy: bool
+    elapsed_s: float
+    remaining_s: float
+    way: Way
+
+    @property
+    def is_idle(self) -> bool:
+        return self.stage in (Stage.IDLE, Stage.READING)
+
+
+class Cruise:
+    def __init__(self, conn: "Connection") -> None:
+        self._conn = conn
+        self.under_way = False
+        """The connection's phase is not known: it is drawn when something changes."""
+        self._servers: frozenset[Server] = frozenset()
+        self._good: list[Way] = []
+        self._bad: list[Way] = []
+        self._pace: Pace
+        self._began_s = 0.0
+        self._n_stop: int | None = None
+        self._met: Resume | None = None
+
+    def concerns(self, server: Server) -> bool:
+        return server in self._servers
+
+    # ------------------------------------------------------------------ whether
+
+    def ways(self) -> list[Way]:
+        """The ways of the coming requests; empty where they cannot be drawn together."""
+        conn, traffic = self._conn, self._conn.traffic
+        if traffic.stepwise:
+            return []
+        if traffic.keeps:
+            link = conn.link
+            if link is None or link.fin or not link.server.healthy:
+                return []
+            if float(conn.env.now) - link.opened_s >= age_limit_s(link.server):
+                return []
+            fronts: tuple[Server, ...] = (link.server,)
+        else:
+            fronts = traffic.targets(conn.source)
+        ways: list[Way] = []
+        for front in fronts:
+            beyond = self._beyond(front, 1 / len(fronts))
+            if not beyond:
+                return []
+            ways += beyond
+        if any(traffic.is_hazardous(way.front) or traffic.is_hazardous(way.target) for way in ways):
+            return []
+        p_bad = sum(way.share for way in ways if not way.target.healthy)
+        return ways if p_bad <= MAX_HAZARD else []
+
+    def _beyond(self, front: Server, share: float) -> list[Way]:
+        """The ways from *front* on; empty where a request there can meet what is not drawn."""
+        conn, traffic = self._conn, self._conn.traffic
+        proxy = traffic.proxies.get(front)
+        if proxy is None:
+            return [Way(share, front, front)]
+        if not front.healthy or traffic.may_queue(proxy):
+            return []
+        keeps = keeps_backends(proxy) and (traffic.keeps or reuses_first(proxy))
+        ways: list[Way] = []
+        for line, line_share in balance.shares(proxy):
+            if keeps:
+                kept = conn.hop.kept.get(line)
+                if kept is None or kept.fin:
+                    return []
+                ways.append(Way(share * line_share, front, kept.server, line))
+                continue
+            possible = proxy.targets(traffic.world, line)
+            if not possible:
+                return []
+            ways += [Way(share * line_share / len(possible), front, target, line) for target in possible]
+        if not balance.is_steady(proxy) and not all(way.target.healthy for way in ways):
+            return []
+        return ways
+
+    # ------------------------------------------------------------------ how far
+
+    def run(self, ways: Sequence[Way]) -> Generator[simpy.Event, Any, Resume | None]:
+        """Sleep until something changes (the request met is returned) or the next request needs steps."""
+        conn, rng, traffic = self._conn, self._conn.rng, self._conn.traffic
+        p_bad = sum(way.share for way in ways if not way.target.healthy) / sum(way.share for way in ways)
+        n_to_hit = int(rng.geometric(p_bad)) - 1 if p_bad else None
+        n_to_close = self._n_to_close()
+        n_stop = min((n for n in (n_to_hit, n_to_close) if n is not None), default=None)
+        self.rest(ways, n_stop)
+        timer = None
+        if n_stop is not None and n_stop * self._pace.mean_s < 2 * traffic.longest_s:
+            timer = conn.env.timeout(self._pace.cycles_s(n_stop, rng))
+        yield conn.sleep(timer, until_s=self._ages_at_s())
+        if not self.under_way:
+            return self._met
+        if timer is None or not timer.processed or n_stop is None:
+            self.meet()
+            return self._met
+        self.under_way = False
+        self.count(n_stop)
+        if n_stop == n_to_close:
+            self._close_spent()
+        if n_stop == n_to_hit:
+            conn.steer(self._bad)
+        return None
+
+    def rest(self, ways: Sequence[Way], n_stop: int | None = None) -> None:
+        """From now on nobody follows the connection, until a change of one of its servers meets it."""
+        self._servers = frozenset(server for way in ways for server in (way.front, way.target))
+        self._good = [way for way in ways if way.target.healthy]
+        self._bad = [way for way in ways if not way.target.healthy]
+        self._pace = self._conn.traffic.pace(self._good)
+        self._began_s = float(self._conn.env.now)
+        self._n_stop = n_stop
+        self._met = None
+        self.under_way = True
+
+    def meet(self) -> None:
+        """Something changes now: find out what the connection is doing, before anybody acts on the change."""
+        moment = self._moment(float(self._conn.env.now) - self._began_s)
+        n_done = moment.n_done if self._n_stop is None else min(moment.n_done, max(0, self._n_stop - 1))
+        self.count(n_done)
+        self.resume(moment)
+
+    def count(self, n: int) -> None:
+        """*n* more requests have succeeded since it began."""
+        self._conn.traffic.count_ok(n, self._good, since_s=self._began_s)
+        for link, share in self._links():
+            link.n_requests += round(n * share)
+
+    def _moment(self, elapsed_s: float) -> Moment:
+        """Where the connection is, given that the request which needs steps has not begun."""
+        moment = self._pace.after(elapsed_s, self._conn.rng)
+        for _ in range(_TRIES):
+            if self._n_stop is None or moment.n_done < self._n_stop:
+                break
+            moment = self._pace.after(elapsed_s, self._conn.rng)
+        return moment
+
+    def _links(self) -> list[tuple[Link, float]]:
+        """Connections that live on from request to request, with the share of the requests that each takes."""
+        link, hop = self._conn.link, self._conn.hop
+        lines = [] if hop.proxy is None else balance.shares(hop.proxy)
+        kept = [(hop.kept[line], share) for line, share in lines if line in hop.kept]
+        return kept if link is None else [(link, 1.0), *kept]
+
+    def _n_to_close(self) -> int | None:
+        """Requests until a server announces that it closes a connection."""
+        left = [
+            (self._conn.traffic.requests_per_link(link.server) - link.n_requests) / share
+            for link, share in self._links()
+        ]
+        n = min(left, default=float("inf"))
+        return None if n == float("inf") else max(0, int(n))
+
+    def _ages_at_s(self) -> float:
+        return min(
+            (link.opened_s + age_limit_s(link.server) for link, _ in self._links()), default=float("inf")
+        )
+
+    def _close_spent(self) -> None:
+        """The answers that used up a connection's requests have said so."""
+        conn = self._conn
+        for link, _ in self._links():
+            if link.n_requests >= conn.traffic.requests_per_link(link.server):
+                if link is conn.link:
+                    conn.drop_link()
+                else:
+                    conn.hop.forget(link)
+
+    # ------------------------------------------------------------------ back into the middle
+
+    def resume(self, moment: Moment | None) -> Resume | None:
+        """Put the connection into the middle of a request, on one of the ways that it could have taken.
+
+        None: it is idle, between two requests of an open loop.
+        """
+        self.under_way = False
+        if moment is None:
+            return None
+        conn, traffic = self._conn, self._conn.traffic
+        segment = moment.segment
+        way = pick_way([w for w in self._good if w.target.image.reference == moment.route.kind], conn.rng)
+        assert way is not None
+        connecting = segment.stage is Stage.CONNECTING and not segment.behind_proxy
+        if conn.link is None and segment.stage is not Stage.IDLE and not connecting:
+            conn.link = conn.open_link(way.front)
+        if conn.link is not None and segment.stage is not Stage.IDLE:
+            conn.link.n_requests += 1
+            conn.link.young = traffic.think_s(conn.rng) < min_idle_s(conn.link.server)
+        if segment.behind_proxy and segment.stage is not Stage.CONNECTING:
+            proxy = traffic.proxies[way.front]
+            assert way.line is not None
+            conn.hop.enter(proxy)
+            conn.hop.take_line(way.line)
+            if not conn.hop.take_kept(way.line):
+                conn.hop.open(way.target)
+        met = Resume(segment.stage, segment.behind_proxy, moment.elapsed_s, moment.remaining_s, way)
+        if self._bad and not self._is_drawn(segment):
+            conn.steer(self._good)  # else the next hit would be drawn once more
+        if met.is_idle:
+            conn.found_idle(float(conn.env.now) - moment.elapsed_s)
+        conn.hop.sweep()
+        conn.is_idle = met.is_idle
+        self._met = met
+        return met
+
+    def _is_drawn(self, segment: Segment) -> bool:
+        """Whether a request in *segment* has met its server already."""
+        if self._conn.traffic.has_proxy:
+            return segment.stage is Stage.READING or (
+                segment.behind_proxy and segment.stage is not Stage.CONNECTING
+            )
+        return segment.stage not in (Stage.IDLE, Stage.CONNECTING)
