@@ -284,7 +284,8 @@ class Connection:
             if not link.close_announced and closes_idle(link) and not link.fin:
                 self.close_link(link)
         if resume is not None and stage is Stage.READING:
-            yield from self._read(resume.remaining_s + self.traffic.client_off_cpu_s(), waited=True)
+            waits_s = 0.0 if link.server.healthy else self.traffic.client_off_cpu_s()
+            yield from self._read(resume.remaining_s + waits_s, waited=True)
         else:
             yield from self._read(self.traffic.client_segment_s(Stage.READING, self.rng))
 

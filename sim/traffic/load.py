@@ -254,6 +254,9 @@ class Traffic:
                     self.tally.n_by_length[length] += int(count)
 
     def fail(self, failure: Failure) -> None:
+        if self.over:  # the client has ended itself meanwhile, so it never saw this
+            self.tally.n_open += 1
+            return
         self.tally.failures.append(failure)
         if ends_the_run(self.kind.name, self.load.options, failure.seen):
             self.stop()

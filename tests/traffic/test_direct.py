@@ -69,10 +69,10 @@ def test_in_flight(signal, image, fate, stepwise):
 def test_a_file_in_one_event_batch_is_never_cut(stepwise):
     """nginx reads a request for a file and answers it in one pass: TERM does not come between."""
     image = replace(APP, service_time=Constant(value_s=0.010))
-    load = one(think_s=0.0, duration_s=20.0)
+    load = one(think_s=0.0, duration_s=15.5)
     timing = replace(TIMING, round_trip=Constant(value_s=1e-6))  # else it may be on the wire
     cut = 0
-    for replication in range(20):
+    for replication in range(8):
         tiny = Tiny(load, pods=2, image=image, timing=timing, stepwise=stepwise, replication=replication)
         tiny.route(tiny.pods[:1])
         tiny.at(15.0, tiny.route, tiny.pods[1:])
@@ -138,7 +138,7 @@ def test_connecting_to_a_stale_endpoint(client, stepwise):
 
 def test_go_fails_when_its_repeat_fails(stepwise):
     """The repeat goes to a fresh connection: what that meets is the request's fate, not on a reused one."""
-    load = one("go-http")
+    load = one("go-http", duration_s=15.2)
     _, tally = stopped(load, GENERIC_IN_FLIGHT, "SIGTERM", stepwise=stepwise, stale=True, gone_s=60.0)
     first = tally.failures[0]
     assert first.seen_as == "refused"
@@ -223,8 +223,8 @@ BEHAVIOURS = [
 def test_every_generic_server(behaviour, stepwise):
     """Each combination ends when it says, loses what it says, and holds no connection after the load."""
     image = replace(GENERIC, service_time=Constant(value_s=0.010), behaviours={"SIGTERM": behaviour})
-    load = replace(PLAIN, duration_s=8.0, arrivals=ClosedLoop(think_time=Constant(value_s=0.03)))
-    tiny, tally = stopped(load, image, "SIGTERM", stepwise=stepwise, at_s=3.0, takes_s=0.001)
+    load = replace(PLAIN, duration_s=5.0, arrivals=ClosedLoop(think_time=Constant(value_s=0.03)))
+    tiny, tally = stopped(load, image, "SIGTERM", stepwise=stepwise, at_s=1.0, takes_s=0.001)
     old = tiny.pods[0]
     exits = [m.at_s for m in tiny.world.marks if m.subject == old.name and m.what == "exited"]
     names = causes(tally)
@@ -232,13 +232,13 @@ def test_every_generic_server(behaviour, stepwise):
         case ExitWhen.NEVER:
             assert exits == []
         case ExitWhen.AFTER:
-            assert exits == [6.0]
+            assert exits == [4.0]
         case ExitWhen.AT_ONCE:
-            assert exits == [3.001]
+            assert exits == [1.001]
         case ExitWhen.DRAINED if behaviour.idle is OnIdle.KEEP and behaviour.busy is OnBusy.FINISH:
-            assert exits == [pytest.approx(8.0, abs=0.1)]  # connections end with the load
+            assert exits == [pytest.approx(5.0, abs=0.1)]  # connections end with the load
         case ExitWhen.DRAINED:
-            assert 3.0 <= exits[0] <= 3.2
+            assert 1.0 <= exits[0] <= 1.2
     cut = behaviour.exit is ExitWhen.AT_ONCE or behaviour.busy is OnBusy.CUT
     serves_on = behaviour.idle is OnIdle.KEEP and behaviour.busy is OnBusy.FINISH
     ends_serving = serves_on and behaviour.exit is ExitWhen.AFTER
