@@ -90,7 +90,10 @@ class Connection:
         wait_s = min_idle_s(link.server) - (float(self.env.now) - link.idle_since_s)
         if wait_s > 0 and link.server.phase is ServerPhase.DRAINING:
             self.env.process(self._close_later(link, wait_s))
-            return
+        else:
+            self._send_fin(link)
+
+    def _send_fin(self, link: Link) -> None:
         link.fin, link.fin_s = True, float(self.env.now)
         link.server.detach(link)
 
@@ -99,7 +102,7 @@ class Connection:
         yield self.env.timeout(wait_s)
         busy = link is self.link and not self.is_idle
         if not (busy or link.fin) and link.idle_since_s == idle_since_s and link is not self.hop.link:
-            self.close_link(link)
+            self._send_fin(link)  # not close_link: a rest of 1e-17 s would wait for ever at the same instant
 
     def found_idle(self, since_s: float) -> None:
         """A change finds the connection idle since *since_s*: its server may close it."""

@@ -214,10 +214,11 @@ class Traffic:
                 self.stop()
                 return
             yield self.env.timeout(max(1e-4, 0.98 * left * self._request_every_s()))
+            if self._arrivals is not None:
+                self._arrivals.meet()
             for connection in self.connections:
-                connection.poke()
+                connection.on_rules()  # nothing has changed, but it counts
             self._tell()
-            yield self.env.timeout(0)
 
     def _request_every_s(self) -> float:
         if isinstance(self.load.arrivals, OpenLoop):

@@ -177,8 +177,8 @@ class Arrivals:
         gap_s = len(connections) * self._gap_s
         per_connection = self._rng.multinomial(n_done, [1 / len(connections)] * len(connections))
         for connection, n in zip(connections, per_connection, strict=True):
-            if link := connection.link:
-                link.n_requests += int(n)
+            if connection.link is not None and self._traffic.keeps:
+                connection.link.n_requests += int(n)
             if connection in self._busy:
                 continue
             if n:

@@ -93,6 +93,18 @@ def test_recorded_prints_a_table_and_draws(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("path", [None, "/nowhere"])
+def test_a_host_without_docker(monkeypatch, path):
+    """No daemon that answers, no docker at all: one line each."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    if path is not None:
+        monkeypatch.setenv("PATH", path)
+    done = command(SCENARIO, "--name", "no-such-lab")
+    assert done.exit_code == 1
+    assert "docker does not answer" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [

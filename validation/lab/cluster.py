@@ -37,11 +37,23 @@ def docker(*args: str, stdin: str | None = None, timeout_s: float = 120.0, log: 
 
 
 def node_containers(name: str) -> tuple[str, ...]:
-    """The running node containers of cluster *name*, control plane first; empty where there is none."""
-    listed = docker(
-        "ps", "--filter", f"label={KIND_CLUSTER_LABEL}={name}",
-        "--format", '{{.Label "' + KIND_ROLE_LABEL + '"}} {{.Names}}',
-    )  # fmt: skip
+    """The running node containers of cluster *name*, control plane first; empty where there is none.
+
+    Raises
+    ------
+    LabError
+        Docker is not there or does not answer.
+    """
+    try:
+        listed = docker(
+            "ps", "--filter", f"label={KIND_CLUSTER_LABEL}={name}",
+            "--format", '{{.Label "' + KIND_ROLE_LABEL + '"}} {{.Names}}',
+        )  # fmt: skip
+    except CommandFailed as error:
+        why = " ".join(error.output.split()) or "no docker on this host"
+        raise LabError(
+            f"docker does not answer, so no cluster: rollsim lab up starts both ({why})"
+        ) from error
     rows = sorted(line.split() for line in listed.splitlines() if line.strip())
     return tuple(container for _, container in rows)
 

@@ -1,0 +1,242 @@
+"""The load itself: when it ends, how it is paced, whom its connects meet; and what is refused by name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from assertions import assert_mean, assert_poisson
+from tiny import APP, GENERIC, NGINX, PLAIN, TIMING, Tiny, causes, seen
+
+from sim.errors import InputError, UnsupportedInput
+from sim.scenario.distributions import Constant
+from sim.scenario.model import ClosedLoop, NginxLocation, OpenLoop
+from sim.scenario.timing import Vanished
+
+
+@pytest.fixture(params=[True, False], ids=["stepwise", "cruise"])
+def stepwise(request):
+    return request.param
+
+
+# ---------------------------------------------------------------- its end
+
+
+@pytest.mark.parametrize("n", [1, 37, 1000, 20_000])
+@pytest.mark.parametrize("haproxy", [None, "option http-server-close"])
+def test_requests_end_the_load(n, haproxy):
+    """`requests: N` ends when N are done, to the connections that finish at that moment."""
+    load = replace(PLAIN, duration_s=None, requests=n)
+    tiny = Tiny(load, pods=2, haproxy=haproxy)
+    tally = tiny.run(500.0)
+    assert tiny.traffic.over
+    assert n <= tally.n_requests <= n + load.connections
+
+
+def test_requests_end_an_outage():
+    """A client without pause burns through the rest while everything refuses, and stops at N."""
+    load = replace(
+        PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10, duration_s=None, requests=50_000
+    )
+    tiny = Tiny(load)
+    tiny.at(0.05, lambda: tiny.stop(tiny.pods[0], gone_s=1000.0))
+    tally = tiny.run(100.0)
+    assert 50_000 <= tally.n_requests <= 50_010
+    assert tiny.traffic.ended_s < 2.0
+
+
+def test_looking_for_the_end_does_not_end_a_connect():
+    """A connect that waits for a silent address waits its whole time-out, whoever wakes it meanwhile."""
+    load = replace(PLAIN, duration_s=None, requests=6000, connections=10, keep_alive=False)
+    tiny = Tiny(load, pods=2, timing=replace(TIMING, vanished=Vanished.SILENCE_PINNED))
+    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=0.0))
+    tiny.at(1.5, tiny.route, tiny.pods[1:])
+    tally = tiny.run(100.0)
+    late = [f.at_s for f in tally.failures if f.seen_as == "timeout_connect"]
+    assert late
+    assert min(late) > 6.0
+
+
+def test_load_ends_with_its_connections(stepwise):
+    """When it is over no server holds a connection of it, whatever they were doing."""
+    image = replace(GENERIC, service_time=Constant(value_s=0.5))
+    for haproxy in (None, "", "option http-server-close"):
+        tiny = Tiny(replace(PLAIN, duration_s=3.2), pods=2, image=image, haproxy=haproxy, stepwise=stepwise)
+        tally = tiny.run()
+        assert tiny.attached() == {}
+        assert tally.n_open > 0
+
+
+# ---------------------------------------------------------------- its pace
+
+
+@pytest.mark.parametrize("poisson", [False, True])
+def test_open_loop_keeps_its_rate(poisson, stepwise, streams):
+    """Requests start on schedule: constant or Poisson, changes or not."""
+    load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=200.0, poisson=poisson), duration_s=20.0)
+    tiny = Tiny(load, pods=2, stepwise=stepwise, seed=streams.seed)
+    for k in range(150):  # changes that do not matter
+        tiny.at(1.0 + 0.1 * k, tiny.world.rules_touched, 0)
+    tally = tiny.run()
+    started = tally.n_requests + tally.n_open
+    assert tally.n_failed == 0
+    if poisson:
+        assert_poisson(started, 4000, false_alarm=1e-6, notices=0.2)
+    else:
+        assert started == pytest.approx(4000, abs=1)
+
+
+def test_open_loop_goes_on_while_answers_are_slow():
+    """Requests start whatever became of the earlier ones, and wait where no connection is idle."""
+    image = replace(GENERIC, service_time=Constant(value_s=1.0))
+    load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=20.0), connections=10, duration_s=10.0)
+    tally = Tiny(load, image=image).run()
+    assert tally.n_ok == pytest.approx(90, abs=10)  # ten connections, one second each
+    assert tally.n_ok + tally.n_open == pytest.approx(200, abs=1)  # the rest was still waiting
+
+
+def test_open_loop_in_flight_at_a_stop(streams):
+    """Little's law: a fast stop cuts rate · time in the pod requests, in the mean."""
+    image = replace(GENERIC, service_time=Constant(value_s=0.05))
+    load = replace(
+        PLAIN,
+        arrivals=OpenLoop(rate_per_s=100.0, poisson=True),
+        connections=100,
+        duration_s=2.5,
+        keep_alive=False,
+    )
+    cut = []
+    for replication in range(300):
+        tiny = Tiny(load, pods=2, image=image, seed=streams.seed, replication=replication)
+        tiny.route(tiny.pods[:1])
+        tiny.at(2.0, tiny.route, tiny.pods[1:])
+        tiny.at(2.0, lambda tiny=tiny: tiny.stop(tiny.pods[0], takes_s=0.0))
+        cut.append(causes(tiny.run()).get("stop_in_flight", 0))
+    assert_mean(cut, 5.0, false_alarm=1e-6, notices=1.4)
+    assert np.var(cut) == pytest.approx(5.0, rel=0.5)  # Poisson: as many as its mean
+
+
+def test_idle_limit_of_an_open_loop():
+    """Connections that the schedule leaves idle beyond the server's time-out are found closed; others are not."""
+    load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=100.0), connections=10, duration_s=30.0)
+    assert Tiny(load, nginx=replace(NGINX, keepalive_timeout_s=5.0)).run().n_failed == 0
+    tally = Tiny(load, nginx=replace(NGINX, keepalive_timeout_s=0.2)).run()
+    assert set(causes(tally)) == {"idle_timeout_race"}
+
+
+def test_closed_loop_counts_match_its_cycle(stepwise, streams):
+    """Connections · time / cycle, to the spread of a renewal process."""
+    load = replace(PLAIN, duration_s=30.0)
+    tally = Tiny(load, stepwise=stepwise, seed=streams.seed).run()
+    cycle_s = 0.02 + 0.0002 + 0.001
+    assert tally.n_ok == pytest.approx(20 * 30 / cycle_s, rel=0.03)
+
+
+def test_no_time_at_all_is_refused():
+    """Neither pause nor latency nor service: such a load would never get past its first instant."""
+    timing = replace(TIMING, round_trip=Constant(value_s=0.0))
+    image = replace(APP, service_time=Constant(value_s=0.0))
+    load = replace(PLAIN, arrivals=ClosedLoop(think_time=Constant(value_s=0.0)))
+    with pytest.raises(InputError, match="no time at all"):
+        Tiny(load, image=image, timing=timing)
+
+
+# ---------------------------------------------------------------- whom it meets
+
+
+@pytest.mark.parametrize("sources", [1, 4])
+def test_session_affinity(sources, stepwise):
+    """ClientIP: each source stays on one endpoint while it is in the rules, and is drawn anew when it leaves."""
+    load = replace(PLAIN, keep_alive=False, sources=sources, duration_s=6.0, connections=8)
+    tiny = Tiny(load, pods=5, affinity_s=10800, stepwise=stepwise)
+    met = {}
+
+    def look(name):
+        met[name] = [tiny.traffic.targets(source) for source in range(sources)]
+
+    tiny.at(2.0, look, "before")
+    tiny.at(3.0, tiny.route, tiny.pods[1:])
+    tiny.at(4.0, look, "after")
+    tally = tiny.run()
+    assert tally.n_failed == 0
+    first = tiny.server(tiny.pods[0])
+    for before, after in zip(met["before"], met["after"], strict=True):
+        assert len(before) == len(after) == 1
+        assert before in (after, (first,))
+
+
+def test_affine_connections_all_fail_together():
+    """One source, one endpoint: while it is stale every connect is refused."""
+    load = replace(PLAIN, keep_alive=False, duration_s=3.0, connections=5)
+    tiny = Tiny(load, pods=2, affinity_s=10800)
+    stale = {}
+
+    def stop():
+        (server,) = tiny.traffic.targets(0)
+        stale["n"] = tiny.traffic.tally.n_requests
+        tiny.stop(server.pod, "SIGQUIT", gone_s=10.0)
+
+    tiny.at(1.0, stop)
+    tally = tiny.run()
+    refused = [f.at_s for f in tally.failures if f.seen_as == "refused"]
+    assert len(refused) > 300
+    assert tally.answered.spans(3.0)[-2][2] == 0
+
+
+# ---------------------------------------------------------------- steady failures, refusals by name
+
+
+def test_slow_answers_fail_without_any_update(stepwise):
+    """An answer time-out below the service time fails every request, with its own cause."""
+    image = replace(GENERIC, service_time=Constant(value_s=0.5))
+    load = replace(PLAIN, answer_timeout_s=0.2, duration_s=5.0)
+    tally = Tiny(load, image=image, stepwise=stepwise).run()
+    assert tally.n_ok == 0
+    assert causes(tally) == {"slow_answer": tally.n_failed}
+    assert seen(tally) == {"timeout_response": tally.n_failed}
+
+
+def test_a_slow_new_image_is_noticed():
+    """Steady failures that only the new pods cause are not skipped by the cruise."""
+    slow = replace(GENERIC, reference="generic:slow", service_time=Constant(value_s=0.5))
+    load = replace(PLAIN, answer_timeout_s=0.2, duration_s=6.0, keep_alive=False)
+    tiny = Tiny(load, image=GENERIC)
+    container = replace(tiny.pods[0].template.containers[0], image=slow.reference)
+    new = tiny.pod("app-new", container, slow)
+    tiny.at(3.0, tiny.route, [new])
+    tally = tiny.run()
+    assert min(f.at_s for f in tally.failures) == pytest.approx(3.2, abs=0.1)
+    assert tally.n_failed > 100
+
+
+def test_mixed_images_share_the_time(streams):
+    """Old and new answer at other speeds: a change meets each in proportion to the time spent in it."""
+    slow = replace(GENERIC, reference="generic:slow", service_time=Constant(value_s=0.06))
+    load = replace(PLAIN, duration_s=3.0, keep_alive=False, connections=200)
+    shares = []
+    for replication in range(60):
+        tiny = Tiny(load, image=GENERIC, seed=streams.seed, replication=replication)
+        container = replace(tiny.pods[0].template.containers[0], image=slow.reference)
+        new = tiny.pod("app-new", container, slow)
+        tiny.route([*tiny.pods, new])
+        tiny.at(2.0, lambda tiny=tiny, new=new: tiny.stop(new, takes_s=0.0))
+        tiny.at(2.0, tiny.route, tiny.pods)
+        cut = sum(f.cause.value == "stop_in_flight" for f in tiny.run().failures)
+        shares.append(cut / 200)
+    cycle_s = 0.02 + 2 * 0.0002 + (0.001 + 0.06) / 2
+    assert_mean(shares, 0.5 * 0.06 / cycle_s, false_alarm=1e-6, notices=0.06)
+
+
+REFUSED = [
+    ({"nginx": replace(NGINX, worker_connections=16)}, "worker_connections: 16"),
+    ({"nginx": replace(NGINX, locations=(NginxLocation(status=404),))}, "with 404"),
+    ({"haproxy": "maxconn 10"}, "frontend app: maxconn: 10"),
+    ({"haproxy": "monitor-uri /"}, "monitor-uri"),
+]
+
+
+@pytest.mark.parametrize(("more", "message"), REFUSED)
+def test_refused_by_name(more, message):
+    """What changes the answer and is not modelled says so in one line."""
+    with pytest.raises(UnsupportedInput, match=message) as refused:
+        Tiny(PLAIN, **more)
+    assert "\n" not in str(refused.value)
