@@ -151,6 +151,7 @@ def simulate(
     timing: Timing | None = None,
     stepwise: bool = False,
     update: bool = True,
+    layer: type[Traffic] = Traffic,
 ) -> Result:
     """Play *scenario* once.
 
@@ -165,6 +166,8 @@ def simulate(
         Every request as an event of its own: slow, the judge of the cruise.
     update : bool
         False: the same load without any update, for the steady-state failure rate.
+    layer : type
+        The traffic layer; the tests put a request-by-request judge in its place.
 
     Raises
     ------
@@ -177,7 +180,7 @@ def simulate(
     world = World(env, {s.name: s for s in scenario.services})
     holder: list[Traffic] = []
     plane = ControlPlane(env, world, scenario, timing, streams, lambda: _pressure(scenario, holder))
-    traffic = Traffic(env, world, scenario, timing, streams, plane.proxy_watch.proxies, stepwise=stepwise)
+    traffic = layer(env, world, scenario, timing, streams, plane.proxy_watch.proxies, stepwise=stepwise)
     holder.append(traffic)
     traffic.start()
     updates = scenario.updates if update else ()

@@ -1,0 +1,421 @@
+"""The request-by-request judge of sim/traffic: a drop-in for its Traffic, in plain Python, without a shortcut.
+
+Every request of every connection is made, one step after the other, up to each change of the world. Of sim/ it
+shares the world, the cluster, what configurations say (answers.py, keepalive.py), the clients' flags
+(clients.py) and the form of the rows; not the exchange, the cruise, the pace, the proxy or the fates.
+"""
+
+from collections import Counter
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import simpy
+from oracle.clock import NEVER, Clock, Steps
+from oracle.connection import Connection
+from oracle.draws import Draw, draws, shares
+from oracle.fates import refusal
+from oracle.mirror import Host, Line, Proxy
+from oracle.proxied import keeps
+
+from sim.outcomes import Cause, Failure, Seen
+from sim.proxies import Proxy as LiveProxy
+from sim.proxies import targets
+from sim.scenario.distributions import Constant, Distribution, Exponential
+from sim.scenario.model import ClosedLoop, ExitWhen, OpenLoop, Scenario
+from sim.scenario.timing import Timing
+from sim.streams import Streams
+from sim.traffic.clients import KINDS, ends_the_run
+from sim.traffic.load import Tally
+from sim.world import Server, ServerPhase, World
+
+CLIENT_NODE = 0
+AB_GIVES_UP_AFTER_S = 30.0
+
+
+class Judge:
+    """As sim.traffic.load.Traffic."""
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        world: World,
+        scenario: Scenario,
+        timing: Timing,
+        streams: Streams,
+        proxies: Mapping[Server, LiveProxy],
+        *,
+        stepwise: bool = True,
+    ) -> None:
+        self.env = env
+        self.world = world
+        self.load = scenario.load
+        self.kind = KINDS[scenario.load.client]
+        self.timing = timing
+        self.clock = Clock()
+        self.tally = Tally()
+        self.ended = False
+        self.ended_s = 0.0
+        self._has_hung_up = False
+        self.vanished = timing.vanished
+        self.forwarded = not scenario.cluster.client_on_node
+        self._cores = scenario.cluster.cores
+        self._rng = streams.take("judge")
+        self.share = shares(self._rng)
+        self.round_trip_s = draws(timing.round_trip, self._rng)
+        self._live_proxies = proxies
+        self._hosts: dict[Server, Host] = {}
+        self._tables: dict[tuple[int, str, int], tuple[Host, ...]] = {}
+        self._affine: dict[int, Host] = {}
+        self.proxies: dict[Host, Proxy] = {}
+        for server in list(proxies):
+            self._adopt(server)
+        self._entry = (CLIENT_NODE, self.load.service, self.load.port)
+        fronts = self._table(self._entry)
+        self.has_proxy = any(front in self.proxies for front in fronts)
+        self.keeps = self.load.keep_alive and all(front.max_requests > 1 for front in fronts)
+        arrivals = self.load.arrivals
+        think = arrivals.think_time if isinstance(arrivals, ClosedLoop) else None
+        self.think_s: Draw | None = None if think is None else draws(think, self._rng)
+        self.saturating = isinstance(arrivals, ClosedLoop) and think is None
+        sent, backend_sent, read = self._waits(fronts)
+        self.sent_s, self.read_s = draws(sent, self._rng), draws(read, self._rng)
+        self.backend_sent_s = draws(backend_sent, self._rng)
+        self._cycle_s = sent.mean_s + read.mean_s + (0.0 if think is None else think.mean_s)
+        self._off_cpu = (-1.0, 0.0)
+        self._n_hanging = 0
+        self._n_hanging_changes = 0
+        self._n_spinning = 0
+        self._spinning_from_s = 0.0
+        self._n_left = NEVER if self.load.requests is None else self.load.requests
+        self._n_ok: Counter[Host] = Counter()
+        self._ok_at: Counter[int] = Counter()
+        self._idle: list[Connection] = []
+        self._n_waiting = 0
+        self._n_watch = 0
+        self.connections = [Connection(self, index) for index in range(self.load.connections)]
+        world.observe(self)
+
+    # ------------------------------------------------------------------ the world
+
+    def _host(self, server: Server) -> Host:
+        if server not in self._hosts:
+            self._hosts[server] = Host(server, self.load.path, self._rng)
+        return self._hosts[server]
+
+    def _adopt(self, server: Server) -> None:
+        live, host = self._live_proxies[server], self._host(server)
+        node = server.pod.node
+        lines = [Line(each, (node, each.service, each.line.port)) for each in live.servers]
+        self.proxies[host] = Proxy(host, live, lines)
+        for line in lines:
+            if not line.live.is_slot:
+                self._table(line.key)
+            self._renew_line(line)
+
+    def _renew_line(self, line: Line) -> None:
+        live = line.live
+        line.usable = live.usable
+        line.slot_host = None
+        if live.is_slot and live.pod is not None:
+            line.slot_host = self._host(live.pod.server_at(live.line.port))
+
+    def _table(self, key: tuple[int, str, int]) -> tuple[Host, ...]:
+        if key not in self._tables:
+            self._renew_table(key)
+        return self._tables[key]
+
+    def _renew_table(self, key: tuple[int, str, int]) -> None:
+        self._tables[key] = tuple(self._host(server) for server in targets(self.world, *key))
+
+    def server_changed(self, server: Server) -> None:
+        self._catch_up()
+        host = self._host(server)
+        host.renew()
+        if server in self._live_proxies and self.proxies_differ(host):
+            self._adopt(server)
+        if not self.ended:
+            for connection in self.connections:
+                connection.on_server(host)
+                if self.ended:
+                    break
+        self._settle()
+
+    def proxies_differ(self, host: Host) -> bool:
+        """A process that has begun to listen is another HAProxy."""
+        mine = self.proxies.get(host)
+        return mine is None or mine.live is not self._live_proxies[host.server]
+
+    def rules_changed(self, node: int, service: str) -> None:
+        self._catch_up()
+        for key in self._tables:
+            if key[:2] == (node, service):
+                self._renew_table(key)
+        for proxy in self.proxies.values():
+            for line in proxy.lines:
+                self._renew_line(line)
+        if not self.ended:
+            for connection in self.connections:
+                connection.on_lines()
+            for proxy in self.proxies.values():
+                for waiting in list(proxy.waiting):
+                    waiting.wake()
+        self._settle()
+
+    def pick(self, source: int) -> Host | None:
+        """Whom the next SYN of the client at *source* meets."""
+        table = self._tables[self._entry]
+        if not table:
+            return None
+        if self.world.services[self.load.service].session_affinity_s is None:
+            return table[int(self.share() * len(table))]
+        if self._affine.get(source) not in table:
+            self._affine[source] = table[int(self.share() * len(table))]
+        return self._affine[source]
+
+    def pick_behind(self, proxy: Proxy, line: Line) -> Host | None:
+        """Whom the next SYN of *proxy* to *line* meets. Its pod is one source address."""
+        if line.live.is_slot:
+            return line.slot_host
+        table = self._tables[line.key]
+        if not table:
+            return None
+        if self.world.services[line.live.service].session_affinity_s is None:
+            return table[int(self.share() * len(table))]
+        if proxy.affine.get(line) not in table:
+            proxy.affine[line] = table[int(self.share() * len(table))]
+        return proxy.affine[line]
+
+    # ------------------------------------------------------------------ time
+
+    @property
+    def over(self) -> bool:
+        self._catch_up()
+        if self.ended:
+            self._hang_up()
+        return self.ended
+
+    def start(self) -> None:
+        self.env.process(self._begin())
+
+    def _begin(self) -> Generator[simpy.Event, Any, None]:
+        yield self.env.timeout(0)  # proxies settle at time zero
+        self.rules_changed(CLIENT_NODE, self.load.service)
+        if isinstance(self.load.arrivals, OpenLoop):
+            self._idle = list(self.connections)
+            for connection in self.connections:
+                connection.task = self.clock.start(connection.serve())
+            self.clock.start(self._arrive(self.load.arrivals))
+        else:
+            for connection in self.connections:
+                connection.task = self.clock.start(connection.live(self._cycle_s * self.share()))
+        if self.load.duration_s is not None:
+            yield self.env.timeout(self.load.duration_s)
+            self._catch_up()
+            self.stop()
+            self._settle()
+
+    def _catch_up(self) -> None:
+        self.clock.advance(float(self.env.now))
+
+    def _settle(self) -> None:
+        """After steps: end what has ended, and see to it that a drain is heard of when it is over."""
+        if self.ended:
+            self._hang_up()
+        elif any(self._is_watched(host) for host in self._hosts.values()):
+            self._n_watch += 1
+            self.env.process(self._watch(self._n_watch))
+
+    @staticmethod
+    def _is_watched(host: Host) -> bool:
+        stop = host.stop
+        return host.phase is ServerPhase.DRAINING and stop is not None and stop.exit is ExitWhen.DRAINED
+
+    def _watch(self, n: int) -> Generator[simpy.Event, Any, None]:
+        """Step by step, so that the last connection of a drain ends at its own time."""
+        while n == self._n_watch and not self.ended and (next_s := self.clock.next_s) < NEVER:
+            yield self.env.timeout(max(0.0, next_s - float(self.env.now)))
+            if n == self._n_watch:
+                self._catch_up()
+        if self.ended:
+            self._hang_up()
+
+    def stop(self) -> None:
+        if not self.ended:
+            self.ended = self.clock.halted = True
+            self.ended_s = self.clock.now_s
+
+    def _hang_up(self) -> None:
+        """The client's process has ended: all its connections are closed, nothing is waited for any more."""
+        if self._has_hung_up:
+            return
+        self._has_hung_up = True
+        self.spin_change(-self._n_spinning)
+        for connection in self.connections:
+            self.tally.n_open += int(connection.busy)
+            if connection.task is not None:
+                connection.task.steps.close()
+                connection.task = None
+        for connection in self.connections:
+            connection.hang_up()
+        self.tally.n_open += self._n_waiting
+        for host, n in self._n_ok.items():
+            self.tally.n_by_length[host.server.image.body_bytes] += n
+        for tenth, n in self._ok_at.items():
+            self.tally.answered.add(n, (tenth + 0.5) / 10, (tenth + 0.5) / 10)
+
+    # ------------------------------------------------------------------ an open loop
+
+    def _arrive(self, arrivals: OpenLoop) -> Steps:
+        gap = 1.0 / arrivals.rate_per_s
+        gap_s = draws(Exponential(scale_s=gap) if arrivals.poisson else Constant(value_s=gap), self._rng)
+        at_s = self.clock.now_s
+        while True:
+            at_s += gap_s()
+            yield at_s
+            if not self._idle:
+                self._n_waiting += 1
+                continue
+            at = int(self.share() * len(self._idle))
+            self._idle[at], self._idle[-1] = self._idle[-1], self._idle[at]
+            self._begin_on(self._idle.pop())
+
+    def _begin_on(self, connection: Connection) -> None:
+        connection.begins = True
+        connection.wake()
+
+    def free(self, connection: Connection) -> None:
+        if self._n_waiting:
+            self._n_waiting -= 1
+            connection.begins = True
+        else:
+            self._idle.append(connection)
+
+    # ------------------------------------------------------------------ outcomes
+
+    def succeed(self, host: Host) -> None:
+        self.tally.n_ok += 1
+        self._n_ok[host] += 1
+        self._ok_at[int(self.clock.now_s * 10)] += 1
+        self._one_less()
+
+    def fail(self, failure: Failure) -> None:
+        if self.ended:
+            self.tally.n_open += 1
+            return
+        self.tally.failures.append(failure)
+        self._one_less()
+        if ends_the_run(self.kind.name, self.load.options, failure.seen):
+            self.stop()
+
+    def _one_less(self) -> None:
+        self._n_left -= 1
+        if self._n_left <= 0:
+            self.stop()
+
+    def refused(self, connection: Connection, cause: Cause, pod: str | None) -> Steps:
+        """What refused connects cost a client without pause: its CPU, shared by all its connections.
+
+        While every endpoint refuses it fails request after request, as fast as that goes.
+        """
+        if not self.saturating:
+            return
+        clock, cost_s = self.clock, self.timing.refused_cpu_s * self.load.connections
+        if not self._all_refuse():
+            yield from connection.until(clock.now_s + cost_s)
+            return
+        if ends_the_run(self.kind.name, self.load.options, Seen.REFUSED):
+            return
+        wait_s = draws(Exponential(scale_s=cost_s), self._rng)
+        like = {"seen": Seen.REFUSED, "reused": False, "connection": connection.index, "phase": "connecting"}
+        while True:
+            yield from connection.until(clock.now_s + wait_s())
+            if not self._all_refuse():
+                return
+            self.fail(Failure(at_s=clock.now_s, cause=cause, pod=pod, **like))
+
+    def _all_refuse(self) -> bool:
+        return all(refusal(host) is not None for host in self._tables[self._entry])
+
+    def hang(self, steps: Steps) -> Steps:
+        """*steps*, during which a connection hears nothing. When all do, ab waits its `-s` and ends itself."""
+        self._hang_change(1)
+        yield from steps
+        self._hang_change(-1)
+
+    def _hang_change(self, change: int) -> None:
+        self._n_hanging += change
+        self._n_hanging_changes += 1
+        if self.kind.name == "ab" and self._n_hanging == len(self.connections):
+            self.clock.start(self._give_up(self._n_hanging_changes))
+
+    def _give_up(self, n: int) -> Steps:
+        yield self.clock.now_s + float(self.load.options.get("s", AB_GIVES_UP_AFTER_S))
+        if n == self._n_hanging_changes and not self.ended:
+            self.tally.gave_up = True
+            self.stop()
+
+    def spin(self, steps: Steps) -> Steps:
+        """*steps*, during which the client's poll loop runs free on a connect in error."""
+        self.spin_change(1)
+        yield from steps
+        self.spin_change(-1)
+
+    def spin_change(self, change: int) -> None:
+        if self._n_spinning:
+            self.tally.spun_s += self.clock.now_s - self._spinning_from_s
+        self._n_spinning += change
+        self._spinning_from_s = self.clock.now_s
+
+    # ------------------------------------------------------------------ a client without pause
+
+    def off_cpu_s(self) -> float:
+        """How long it still waits for a core at this instant: one draw for all its connections. [s]"""
+        if self._off_cpu[0] != self.clock.now_s:
+            waits = self.saturating and self.share() < 1 - self._cores / (3 + int(self.has_proxy))
+            turn_s = self.timing.scheduler_turn.draw_s(self._rng) if waits else 0.0
+            self._off_cpu = (self.clock.now_s, turn_s)
+        return self._off_cpu[1]
+
+    def _waits(self, fronts: tuple[Host, ...]) -> tuple[Distribution, Distribution, Distribution]:
+        """A request's way to the front server, from there to the pod, and the reading of its answer."""
+        if not self.saturating:
+            read = self.timing.client_overhead.get(self.kind.name, Constant(value_s=0.0))
+            return self.timing.round_trip, self.timing.round_trip, read
+        behind = [
+            host
+            for front in fronts
+            if front in self.proxies
+            for line in self.proxies[front].usable()
+            for host in ((line.slot_host,) if line.live.is_slot else self._table(line.key))
+            if host is not None
+        ]
+        apps = list(dict.fromkeys([*behind, *(front for front in fronts if front not in self.proxies)]))
+        kept = self.keeps
+        proxy = next((self.proxies[front] for front in fronts if front in self.proxies), None)
+        if proxy is not None:
+            kept = any(keeps(self.proxies[front]) for front in fronts if front in self.proxies)
+        cpu = self.timing.request_cpu_s
+        client_s = cpu.get(self.kind.name, cpu["ab"]) + (0.0 if self.keeps else cpu["connect"])
+        app_s = cpu[apps[0].server.image.server.value if apps else "nginx"] + (
+            0.0 if kept else cpu["connect"]
+        )
+        proxy_s = 0.0 if proxy is None else cpu["haproxy"] + (0.0 if kept else cpu["connect"])
+        work_s = client_s + app_s + proxy_s
+        # the slowest of what is not shared, or all cores together, holds the others up (Lazowska et al., ch. 5)
+        slowest_s = max(
+            client_s,
+            work_s / self._cores,
+            app_s / max(1, len(apps)),
+            proxy_s / max(1, len(fronts) * self._cores),
+        )
+        delay_s = apps[0].mean_s if apps else 0.0
+        waiting_s = max(delay_s + work_s, self.load.connections * slowest_s) - delay_s
+        if proxy is None:
+            sent_s, backend_s = waiting_s * app_s / work_s, 0.0
+        else:
+            sent_s, backend_s = waiting_s * proxy_s / work_s, waiting_s * app_s / work_s
+        return (
+            Exponential(scale_s=sent_s),
+            Exponential(scale_s=backend_s),
+            Exponential(scale_s=waiting_s * client_s / work_s),
+        )
