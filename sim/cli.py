@@ -17,6 +17,7 @@ COMMANDS: Final = {
     ),
     "explain": ("sim.commands.explain", "what a cause of failure is, on the wire, and what removes it"),
     "lab": ("validation.lab.cli", "bring up, look at and take down a real kind cluster"),
+    "calibrate": ("validation.calibration.cli", "measure the timing profile of the lab with runs of its own"),
     "validate": ("validation.cli", "replay scenarios on a real cluster and hold the prediction against it"),
 }
 """Subcommand → (module with its Typer `app`, line of help)."""

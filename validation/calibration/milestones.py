@@ -92,6 +92,7 @@ def stops(log: list[Logged]) -> list[dict[str, float]]:
             (e.at_s for e in log if e.kind.startswith("link") and e.subject == device and e.at_s > term_s),
             default=float("nan"),
         )
+        exits = [at_s for at_s in exits if not at_s > gone_s]  # a later one is another pod's
         terminating = [e.at_s for e in mine if e.kind == "slice.endpoint" and "t" in e.detail]
         sent = [e for e in log if e.kind == "scale.sent" and e.at_s < deleted_s]
         sets = [e for e in log if e.kind == "replicaset" and sent and sent[-1].at_s < e.at_s < deleted_s]

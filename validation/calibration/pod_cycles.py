@@ -11,16 +11,20 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from sim.scenario import load
 from validation.calibration.kube_api import KubeApi
 from validation.calibration.recorder import Event, Recorder
 from validation.lab.cluster import Lab
+from validation.lab.workload import ensure_images
 
 NAMESPACE: Final = "rollsim-calibration"
+IMAGES_OF: Final = Path(__file__).parents[2] / "configs" / "tutorial" / "2-keepalive.yaml"
+"""The scenario whose images the pods run: rollsim/app:red among them."""
 NGINX_CONF: Final = """worker_processes 1;
 pid /run/nginx.pid;
 events { worker_connections 4096; }
@@ -55,6 +59,23 @@ def objects(name: str, *, replicas: int, period_s: int, hook: str | None, image:
     ]  # fmt: skip
 
 
+def deploy(lab: Lab, items: Sequence[Mapping[str, Any]]) -> None:
+    """Apply *items* and wait for their Deployments; the images are built and given to the nodes if need be.
+
+    Raises
+    ------
+    LabError
+        An image cannot be built, or a Deployment is not available in time.
+    """
+    for scenario in load(IMAGES_OF):
+        ensure_images(lab, scenario)
+    lab.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    for item in items:
+        if item["kind"] == "Deployment":
+            name = item["metadata"]["name"]
+            lab.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{name}", "--timeout=60s")
+
+
 def node_process(lab: Lab) -> int:
     """The node container's first process, as this machine sees it."""
     return int(
@@ -79,18 +100,15 @@ def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
     measured = objects(
         "calib", replicas=options.base, period_s=options.period, hook=options.hook, image=options.image
     )
-    items = {"apiVersion": "v1", "kind": "List", "items": [*bystander, *measured]}
-    lab.kubectl("apply", "-f", "-", input=json.dumps(items))
-    if options.busy:
-        lab.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/busy", "--timeout=60s")
+    deploy(lab, [*bystander, *measured])
     time.sleep(5)
     api = KubeApi(lab.kubeconfig)
     recorder = Recorder(NAMESPACE)
     scale = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/calib/scale"
-    load = None
+    client = None
     with recorder.running(lab.kubeconfig, node_process(lab)):
         if options.busy:
-            load = lab.start_in_load(
+            client = lab.start_in_load(
                 ["ab", "-q", "-l", "-r", "-k", "-c", "10", "-t", str(int(options.seconds) + 5), "-n", "50000000",
                  f"http://127.0.0.1:{NODE_PORTS['busy']}/index.html"], stdout=subprocess.DEVNULL)  # fmt: skip
             time.sleep(1)
@@ -111,8 +129,8 @@ def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
             recorder.add(sent_s, "scale.sent", "", f"down {time.monotonic() - sent_s:.6f}")
             if not wait(lambda: len(mine("pod.removed")) >= options.pods, 40):
                 raise TimeoutError("the pods were not removed within 40 s")
-        if load:
-            load.terminate()
+        if client:
+            client.terminate()
     return recorder
 
 

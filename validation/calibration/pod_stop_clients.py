@@ -5,7 +5,6 @@ What ab counts, or a paced client sees, for each connection that the pod still h
 
 import argparse
 import csv
-import json
 import random
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from validation.calibration.kube_api import KubeApi
 from validation.calibration.loopback import parse_ab
-from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, node_process, objects, wait
+from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects, wait
 from validation.calibration.vanishing import pid_in_pod
 from validation.lab.cluster import Lab
 
@@ -34,8 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     lab = Lab.find(options.cluster)
     items = objects("busy", replicas=3, period_s=1, hook=f"sleep {HOOK_S}", image=options.image)
-    lab.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-    lab.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/busy", "--timeout=60s")
+    deploy(lab, items)
     api, node, port = KubeApi(lab.kubeconfig), node_process(lab), NODE_PORTS["busy"]
     path = f"/api/v1/namespaces/{NAMESPACE}/pods"
 

@@ -1,4 +1,4 @@
-"""Writes the timing profiles from what was measured. Usage: DATA_FOLDER PROFILES_FOLDER
+"""Writes the timing profiles from what `rollsim calibrate` measured. Usage: DATA_FOLDER PROFILES_FOLDER
 
 A step that holds an API write as well is given less the median of one write and its watch event: the model adds
 that itself. Where a step cannot be seen alone the split is said in the source line.
@@ -16,29 +16,31 @@ import numpy as np
 from validation.calibration.milestones import columns, read_log, starts, stops
 from validation.calibration.quantiles import evenly
 from validation.calibration.syncs import patches, sync_lengths, syncs
+from validation.observations import write_aside
 
 HEAD: Final = """\
-# Measured on a kind cluster (Kubernetes 1.34.4, one node, containerd 1.6.20, kernel 6.18, 2 cores, iptables mode)
+# Measured {date} on a kind cluster ({versions})
 # with runs of its own: single pods, scale up and down, a Service without pods, nginx on loopback. How, and how many:
 # validation/calibration/FINDINGS.md. Nothing here comes from a rollout that a prediction is held against.
-# Written by `python -m validation.calibration.profile`.
+# Written by `rollsim calibrate`.
 apiVersion: rollsim/v1
 kind: TimingProfile
-metadata: {name: kind-1.34}
+metadata: {{name: kind-1.34}}
 base: defaults
 spec:
 """
 BUSY_HEAD: Final = """\
-# The same cluster while ab -k -c 10 saturates its 2 cores against another Service: what a client that takes all the
-# CPU it gets does to the control plane and the kubelet. An upper bound: the machine was not free of other work (load
-# average 10 with the client, its three servers and the recorder), and n is 13.
-# Written by `python -m validation.calibration.profile`.
+# The same cluster ({date}) while ab -k -c 10 saturates its cores against another Service: what a client that takes
+# all the CPU it gets does to the control plane and the kubelet. An upper bound: the recorder runs on the same cores.
+# Written by `rollsim calibrate`.
 apiVersion: rollsim/v1
 kind: TimingProfile
-metadata: {name: kind-1.34-busy}
+metadata: {{name: kind-1.34-busy}}
 base: kind-1.34
 spec:
 """
+MACHINE: Final = "machine.json"
+"""In the data's folder: date, and the versions of what was measured."""
 WATCH_HOP_S: Final = 0.001
 BEFORE_CNI_S: Final = 0.050
 """Of RunPodSandbox, before the CNI plugin runs: what bound-to-CNI leaves when the volume wait is taken at 300 ms."""
@@ -90,7 +92,9 @@ def _steps(data: Path, pattern: str) -> tuple[Steps, Steps]:
 def idle_profile(data: Path) -> str:
     """The profile of the cluster left alone."""
     start, stop = _steps(data, "cycles-idle-*.csv")
-    return HEAD + "".join([*_controllers(start, stop, data), *_kubelet(start, stop), *_rest(data)])
+    return _head(HEAD, data) + "".join(
+        [*_controllers(start, stop, data), *_kubelet(start, stop), *_rest(data)]
+    )
 
 
 def busy_profile(data: Path) -> str:
@@ -103,7 +107,7 @@ def busy_profile(data: Path) -> str:
         length for path in sorted(data.glob("cycles-busy-*.csv")) for length in sync_lengths(read_log(path))
     ]
     half = "half of the step, the other half is the"
-    return BUSY_HEAD + "".join([
+    return _head(BUSY_HEAD, data) + "".join([
         _entry("api_write", [s / 2 for s in slices], f"pod changed to EndpointSlice changed; {half} controller's"),
         _entry("endpointslice_sync", [s / 2 for s in slices], f"as api_write; {half} write's"),
         _entry("controller_sync", [s / 2 for s in sets], f"ReplicaSet to created or deleted; {half} write's"),
@@ -139,14 +143,16 @@ def _controllers(start: Steps, stop: Steps, data: Path) -> list[str]:
 
 def _kubelet(start: Steps, stop: Steps) -> list[str]:
     delivery_s = float(np.median(stop["runc_to_signal"]))
+    reactions_s = _less(stop["deleted_to_signal"], delivery_s)
+    before_cni_s = BEFORE_CNI_S + float(np.median(reactions_s))
     first_round = [s for s in start["address_to_ready"] if s < LOST_KICK_S]
     ready = len(start["address_to_ready"])
     return [
-        _entry("kubelet_reaction", _less(stop["deleted_to_signal"], delivery_s),
+        _entry("kubelet_reaction", reactions_s,
                "deletion seen to SIGTERM of a pod idle for 3 s, less signal_delivery's median"),
         _entry("signal_delivery", stop["runc_to_signal"], "runc kill started to SIGTERM generated"),
-        _entry("volume_wait", _less(start["bound_to_cni"], BEFORE_CNI_S),
-               "pod bound to CNI plugin started, less 50 ms of sandbox; holds the kubelet's reaction and the cgroup"),
+        _entry("volume_wait", _less(start["bound_to_cni"], before_cni_s),
+               "pod bound to CNI plugin started, less 50 ms of sandbox and the median kubelet_reaction"),
         _entry("sandbox", [s + BEFORE_CNI_S for s in start["cni_to_pause"]],
                "CNI plugin started to pause running, and 50 ms before it"),
         _entry("container_start", start["pause_to_server"], "pause running to the server's process running"),
@@ -178,10 +184,29 @@ def _rest(data: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def _head(template: str, data: Path) -> str:
+    """The profile's first lines: when and where it was measured (machine.json beside the data)."""
+    machine = json.loads((data / MACHINE).read_text(encoding="utf-8"))
+    versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "date")
+    return template.format(date=machine["date"], versions=versions)
+
+
+def write_profiles(data: Path, folder: Path) -> list[Path]:
+    """Write both profiles of *data* into *folder*; their paths.
+
+    Raises
+    ------
+    OSError
+        A file of *data* is missing, or *folder* cannot be written to.
+    """
+    paths = [folder / "kind-1.34.yaml", folder / "kind-1.34-busy.yaml"]
+    for path, profile in zip(paths, (idle_profile, busy_profile), strict=True):
+        write_aside(path, profile(data).encode())
+    return paths
+
+
 def main() -> None:
-    data, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    (folder / "kind-1.34.yaml").write_text(idle_profile(data), encoding="utf-8")
-    (folder / "kind-1.34-busy.yaml").write_text(busy_profile(data), encoding="utf-8")
+    write_profiles(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 if __name__ == "__main__":

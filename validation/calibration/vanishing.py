@@ -6,7 +6,6 @@ Single pods are deleted; the Deployment replaces them. Probes and kernel events 
 import argparse
 import csv
 import gzip
-import json
 import random
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from validation.calibration.kube_api import KubeApi
-from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, node_process, objects, wait
+from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects, wait
 from validation.calibration.recorder import Recorder
 from validation.lab.cluster import Lab
 
@@ -41,8 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     lab = Lab.find(options.cluster)
     items = objects("calib", replicas=2, period_s=1, hook=None, image="rollsim/app:red")
-    lab.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-    lab.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/calib", "--timeout=60s")
+    deploy(lab, items)
     api, recorder = KubeApi(lab.kubeconfig), Recorder(NAMESPACE)
     node = node_process(lab)
     pods_path = f"/api/v1/namespaces/{NAMESPACE}/pods"

@@ -1,0 +1,48 @@
+"""The measured profiles come from the calibration's own data and from nothing else."""
+
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from validation.calibration import profile
+from validation.calibration.cli import STEPS, app
+from validation.observations import FOLDER
+
+DATA = Path(profile.__file__).with_name("data")
+PROFILES = Path(profile.__file__).parents[2] / "configs" / "timing"
+
+opened: list[str] = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+
+
+def test_shipped_profiles_are_what_the_data_give(tmp_path):
+    """Written anew from the kept data they are the same to the last byte."""
+    for path in profile.write_profiles(DATA, tmp_path):
+        assert path.read_text() == (PROFILES / path.name).read_text()
+
+
+def test_no_validation_run_is_read(tmp_path):
+    """Calibration and validation share no run: making the profiles opens no kept observation."""
+    opened.clear()
+    profile.write_profiles(DATA, tmp_path)
+    read = {Path(name).resolve() for name in opened if name.endswith((".csv", ".gz", ".json"))}
+    assert read
+    assert all(path.is_relative_to(DATA) for path in read)
+    assert not any(path.is_relative_to(FOLDER) for path in read)
+
+
+def test_each_step_has_its_file():
+    """Each file that the profiles are made from is written by one step of `rollsim calibrate`."""
+    files = [step.file for step in STEPS]
+    assert len(set(files)) == len(files)
+    assert {path.name for path in DATA.glob("*.csv")} <= {*files, "cycles-young.csv"}
+
+
+def test_without_a_lab_it_says_so(tmp_path, monkeypatch):
+    """One line and code 1; nothing is written."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    done = CliRunner().invoke(app, ["--data", str(tmp_path / "data")])
+    assert done.exit_code == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "data").exists()

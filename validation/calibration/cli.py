@@ -1,0 +1,131 @@
+"""`rollsim calibrate`: runs of its own on the lab, then the timing profiles made from them.
+
+Each step is a program of its own, so that one that fails leaves the others' files; the same command again goes
+on with what is missing.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from validation.calibration.profile import MACHINE, write_profiles
+from validation.lab.cluster import Lab, cache_dir
+from validation.lab.commands import CommandFailed, LabError, run
+from validation.lab.steps import Steps
+from validation.observations import write_aside
+
+app = typer.Typer(help="Measure the latencies of the timing profile on the lab, with runs of its own.")
+
+STEP_TIMEOUT_S: Final = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One program of `validation.calibration` and the file it writes."""
+
+    file: str
+    program: str
+    arguments: tuple[str, ...] = ()
+    on_lab: bool = True
+    """It asks the cluster; else loopback is all it needs."""
+
+
+STEPS: Final = (
+    Step("cycles-idle-1.csv", "pod_cycles", ("--idle", "3", "--seconds", "240")),
+    Step("rules-idle.csv", "rule_changes"),
+    Step("vanishing.csv", "vanishing"),
+    Step("loopback-paced-sigterm.csv", "stops", ("paced", "SIGTERM"), on_lab=False),
+    Step("loopback-paced-sigquit.csv", "stops", ("paced", "SIGQUIT"), on_lab=False),
+    Step("loopback-ab-sigterm-3.csv", "stops", ("ab", "SIGTERM", "--servers", "3"), on_lab=False),
+    Step("loopback-ab-sigquit-3.csv", "stops", ("ab", "SIGQUIT", "--servers", "3"), on_lab=False),
+    Step("loopback-cost.csv", "request_cost", ("--repeats", "4"), on_lab=False),
+    Step("cycles-busy-1.csv", "pod_cycles", ("--busy", "--patience", "6", "--idle", "3", "--seconds", "150")),
+    Step("steady.csv", "steady"),
+    Step("pod-stop-ab.csv", "pod_stop_clients", ("ab", "--runs", "14")),
+    Step("pod-stop-paced.csv", "pod_stop_clients", ("paced", "--runs", "12")),
+)
+"""The idle cluster first: what loads it comes after."""
+
+
+@app.command()
+def calibrate(
+    *,
+    name: Annotated[str | None, typer.Option(help="Name of the lab's cluster.")] = None,
+    data: Annotated[Path, typer.Option(help="Folder of the measured events; what it has is not redone.")],
+    profiles: Annotated[
+        Path | None, typer.Option(help="Folder to write the timing profiles to; without it none is written.")
+    ] = None,
+) -> None:
+    """Measure on the lab, about 25 minutes on an otherwise quiet machine; then write the timing profiles.
+
+    Example: rollsim calibrate --data calibration-2026-12 --profiles configs/timing
+    """
+    try:
+        lab = Lab.find(name)
+        data.mkdir(parents=True, exist_ok=True)
+        if not (data / MACHINE).exists():
+            write_aside(data / MACHINE, (json.dumps(machine(lab), indent=1) + "\n").encode())
+        measure(lab, data, Steps(Console(stderr=True, soft_wrap=True), cache_dir() / "logs"))
+        if profiles is not None:
+            profiles.mkdir(parents=True, exist_ok=True)
+            for path in write_profiles(data, profiles):
+                typer.echo(path)
+    except (LabError, OSError) as error:
+        typer.echo(f"rollsim calibrate: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("rollsim calibrate: interrupted; the steps that ended are kept", err=True)
+        raise typer.Exit(130) from error
+
+
+def machine(lab: Lab) -> dict[str, str]:
+    """The date, and the versions of what is measured."""
+    node = json.loads(lab.kubectl("get", "nodes", "-o", "json"))["items"][0]["status"]["nodeInfo"]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "Kubernetes": node["kubeletVersion"].removeprefix("v"),
+        "containerd": node["containerRuntimeVersion"].rpartition("/")[2],
+        "kernel": node["kernelVersion"],
+        "nodes": str(len(lab.nodes)),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def measure(lab: Lab, data: Path, steps: Steps) -> None:
+    """Run every step whose file is not there; a file is renamed into place when its program has ended well.
+
+    Raises
+    ------
+    CommandFailed
+        A program failed: which, and its last lines.
+    """
+    for step in STEPS:
+        if (data / step.file).exists():
+            continue
+        # The name keeps its end: programs derive the names of further files from it.
+        aside = data / f"unfinished-{step.file}"
+        cluster = ("--cluster", lab.name) if step.on_lab else ()
+        command = [
+            sys.executable, "-m", f"validation.calibration.{step.program}", *step.arguments, *cluster,
+            "--out", str(aside),
+        ]  # fmt: skip
+        with steps.step(f"{step.program} {' '.join(step.arguments)}") as log:
+            try:
+                run(command, timeout_s=STEP_TIMEOUT_S, log=log)
+            except CommandFailed:
+                _remove_unfinished(data)
+                raise
+        for written in data.glob("unfinished-*"):
+            written.rename(data / written.name.removeprefix("unfinished-"))
+
+
+def _remove_unfinished(data: Path) -> None:
+    for left in data.glob("unfinished-*"):
+        left.unlink()
