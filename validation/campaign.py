@@ -21,8 +21,10 @@ from validation.replay import DEFAULT_LIMITS, Limits, Say, remove_leftovers, rep
 
 CONFIGS: Final = Path(__file__).parent.parent / "configs"
 GROUPS: Final = {
-    "unseen": "Predicted before the first replay",
-    "seen": "Today's model against every kept run",
+    "unseen": "Predicted before the first replay, measured latencies",
+    "unseen_sources": "Predicted before the first replay, latencies from sources alone",
+    "seen": "Today's model against every kept run, measured latencies",
+    "seen_sources": "Today's model against every kept run, latencies from sources alone",
 }
 Groups = dict[str, list[Compared]]
 
@@ -34,6 +36,8 @@ class Plan:
     runs: int = 8
     predictions: int = 200
     seed: int = 1
+    timing: str = forecast.MEASURED
+    """The profile of that cluster; the one from sources alone is predicted with beside it."""
     folder: Path = FOLDER
     client_image: str | None = None
     limits: Limits = DEFAULT_LIMITS
@@ -78,9 +82,11 @@ def replay_all(
 def prepare(scenario: Scenario, access: Access, plan: Plan, say: Say = lambda _: None) -> None:
     """Predict, if nobody has before the first replay, and give the lab the scenario's images."""
     first = observations.next_run(scenario.name, plan.folder) == 1
-    if first and forecast.kept(scenario.name, plan.folder) is None:
-        say(f"predicting {scenario.name} before its first replay")
-        forecast.keep(forecast.predict(scenario, runs=plan.predictions, seed=plan.seed), plan.folder)
+    for timing in dict.fromkeys((plan.timing, forecast.SOURCES)):
+        if first and forecast.kept(scenario.name, plan.folder, timing) is None:
+            say(f"predicting {scenario.name} with {timing} before its first replay")
+            made = forecast.predict(scenario, runs=plan.predictions, seed=plan.seed, timing=timing)
+            forecast.keep(made, plan.folder)
     if access.lab:
         from validation.lab.workload import ensure_images  # noqa: PLC0415 - builds: only a replay needs it
 
@@ -102,7 +108,8 @@ def run_scenario(
     ReplayError
         The replay could not be made; nothing is kept.
     """
-    before = forecast.kept(scenario.name, plan.folder)
+    name, folder = scenario.name, plan.folder
+    before = forecast.kept(name, folder, plan.timing) or forecast.kept(name, folder)
     replayed = replay(
         scenario, access, limits=plan.limits, client_image=plan.client_image, measuring=measuring, say=say
     )
@@ -118,10 +125,16 @@ def run_scenario(
 
 
 def todo(scenarios: Iterable[Scenario], runs: int, folder: Path = FOLDER) -> list[Scenario]:
-    """Scenarios in turn, each as often as it lacks of *runs*: a campaign that stopped goes on."""
+    """Scenarios in turn, each as often as it lacks of *runs* that count: a campaign that stopped goes on."""
     wanted = list(scenarios)
-    have = {scenario.name: observations.next_run(scenario.name, folder) - 1 for scenario in wanted}
+    have = {scenario.name: _n_counting(scenario, folder) for scenario in wanted}
     return [scenario for n in range(runs) for scenario in wanted if n >= have[scenario.name]]
+
+
+def _n_counting(scenario: Scenario, folder: Path) -> int:
+    """Kept runs of this very scenario that nothing spoiled."""
+    kept = observations.read_runs(scenario.name, folder)
+    return sum(run.scenario_hash == scenario_hash(scenario) and not run.spoiled for run in kept)
 
 
 def said_in_short(observation: Observation) -> str:
@@ -147,9 +160,10 @@ def recorded_groups(
     folder: Path = FOLDER,
     predictions: int = 200,
     seed: int = 1,
+    timing: str = forecast.MEASURED,
     say: Say = lambda _: None,
 ) -> Groups:
-    """The kept runs of *chosen* (of all, if empty), by group.
+    """The kept runs of *chosen* (of all, if empty), by group: with the profile *timing*, then from sources.
 
     `unseen`: scenarios whose prediction was kept before their first replay, with that prediction.
     `seen`: every scenario that is among our configs or *chosen*, with today's model's prediction.
@@ -157,18 +171,22 @@ def recorded_groups(
     names = {scenario.name for scenario in chosen}
     runs = [run for run in observations.read_all(folder) if not names or run.scenario in names]
     recorded = sorted({run.scenario for run in runs})
-    before = [found for name in recorded if (found := forecast.kept(name, folder))]
     known = {scenario.name: scenario for scenario in chosen} or our_scenarios()
-    today = []
-    for name in recorded:
-        if name in known and any(
-            r.scenario_hash == scenario_hash(known[name]) for r in runs if r.scenario == name
-        ):
-            say(f"predicting {name}")
-            today.append(forecast.predict(known[name], runs=predictions, seed=seed))
-        else:
-            say(f"{name}: no scenario of that version among the configs; its runs are left out")
-    return {"unseen": match(before, runs), "seen": match(today, runs)}
+    hashes = {(run.scenario, run.scenario_hash) for run in runs}
+    current = [
+        known[name] for name in recorded if name in known and (name, scenario_hash(known[name])) in hashes
+    ]
+    for name in set(recorded) - {scenario.name for scenario in current}:
+        say(f"{name}: no scenario of that version among the configs; its runs are left out")
+    groups: Groups = {}
+    for suffix, profile in (("", timing), ("_sources", forecast.SOURCES)):
+        before = [found for name in recorded if (found := forecast.kept(name, folder, profile))]
+        today = []
+        for scenario in current:
+            say(f"predicting {scenario.name} with {profile}")
+            today.append(forecast.predict(scenario, runs=predictions, seed=seed, timing=profile))
+        groups |= {f"unseen{suffix}": match(before, runs), f"seen{suffix}": match(today, runs)}
+    return {name: groups[name] for name in GROUPS}
 
 
 def our_scenarios() -> dict[str, Scenario]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from sim.errors import InputError
 from sim.scenario import load
 from sim.scenario.model import Scenario
-from validation import campaign, compare
+from validation import campaign, compare, forecast
 from validation.access import Access, ReplayError
 from validation.lab.commands import LabError
 from validation.observations import FOLDER
@@ -65,6 +65,9 @@ def validate(
     ] = None,
     predictions: Annotated[int, typer.Option(min=2, help="Simulated rollouts of each prediction.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the predictions.")] = 1,
+    timing: Annotated[
+        str, typer.Option(help="Timing profile measured on that cluster; the sources' is the second column.")
+    ] = forecast.MEASURED,
     name: Annotated[str | None, typer.Option(help="Name of the lab's cluster.")] = None,
     context: Annotated[str | None, typer.Option(help="A kube-context instead of the lab.")] = None,
     yes: Annotated[
@@ -89,13 +92,14 @@ def validate(
                     runs=runs,
                     predictions=predictions,
                     seed=seed,
+                    timing=timing,
                     folder=observations,
                     client_image=client_image,
                 ),
                 campaign.cluster(name=name, context=context, yes=yes),
             )
         groups = campaign.recorded_groups(
-            chosen, folder=observations, predictions=predictions, seed=seed, say=_say
+            chosen, folder=observations, predictions=predictions, seed=seed, timing=timing, say=_say
         )
         if not any(groups.values()):
             raise ReplayError(f"{observations}: no kept run to compare with")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Final
 
 from validation.lab.cluster import Lab
 
@@ -21,6 +22,8 @@ SPOILING = {
     "pods_ListenOverflows": "a pod's listen queue was full (ListenOverflows)",
 }
 """Counters that should not move in a run that is about something else."""
+OTHER_WORK: Final = 0.15
+"""Share of all cores that a run's own recorder never takes: from there on the machine did something else."""
 
 Counters = Mapping[str, int]
 
@@ -72,4 +75,7 @@ def cpu_others(change: Counters) -> float:
 
 def spoiling(change: Counters) -> list[str]:
     """What the counters say against a run."""
-    return [f"{reason}: {change[name]}" for name, reason in SPOILING.items() if change.get(name)]
+    found = [f"{reason}: {change[name]}" for name, reason in SPOILING.items() if change.get(name)]
+    if "cpu_ticks" in change and (others := cpu_others(change)) > OTHER_WORK:
+        found.append(f"the machine had other work: {others:.0%} of all cores")
+    return found

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from validation.load import TOOLS
 from validation.observations import FOLDER, PREDICTION, scenario_hash, write_aside
 
 LOW, HIGH = 0.025, 0.975
+SOURCES: Final = "defaults"
+"""The timing profile of who has no cluster: every latency from its source."""
+MEASURED: Final = "kind-1.34"
+"""The timing profile that was measured on the lab, with runs of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,7 @@ class Forecast:
     tool_failed: tuple[int, ...] | None
     rollout_s: tuple[float, ...]
     causes: Mapping[str, float] = field(default_factory=dict)
+    timing: str = SOURCES
 
     @property
     def counted(self) -> tuple[int, ...]:
@@ -52,6 +57,7 @@ class Forecast:
             "date": self.date,
             "runs": self.runs,
             "seed": self.seed,
+            "timing": self.timing,
             "median": float(np.median(self.counted)),
             "interval95": list(self.interval95),
             "p_zero": self.p_zero,
@@ -62,10 +68,11 @@ class Forecast:
         }
 
 
-def predict(scenario: Scenario, *, runs: int, seed: int) -> Forecast:
-    """Today's model's prediction for *scenario*."""
+def predict(scenario: Scenario, *, runs: int, seed: int, timing: str) -> Forecast:
+    """Today's model's prediction for *scenario* with the profile *timing*."""
     import sim  # noqa: PLC0415 - reading kept runs needs no model
 
+    scenario = replace(scenario, timing=timing)
     prediction = sim.predict(scenario, runs=runs, seed=seed)
     tool = prediction.tool_failed if scenario.load.client in TOOLS else None
     return Forecast(
@@ -80,24 +87,26 @@ def predict(scenario: Scenario, *, runs: int, seed: int) -> Forecast:
         else tuple(sorted(int(count) for count in tool if np.isfinite(count))),
         rollout_s=tuple(sorted(round(float(s), 3) for s in prediction.rollout_s if np.isfinite(s))),
         causes={str(getattr(k, "value", k)): round(float(v), 3) for k, v in prediction.causes.items()},
+        timing=timing,
     )
 
 
-def path_of(scenario: str, folder: Path = FOLDER) -> Path:
-    """Where the prediction made before the first replay is kept."""
-    return folder / scenario / PREDICTION
+def path_of(scenario: str, folder: Path = FOLDER, timing: str = SOURCES) -> Path:
+    """Where the prediction made with *timing* before the first replay is kept."""
+    name = PREDICTION if timing == SOURCES else f"{Path(PREDICTION).stem}-{Path(timing).stem}.json"
+    return folder / scenario / name
 
 
 def keep(forecast: Forecast, folder: Path = FOLDER) -> None:
     """Write *forecast* down, unless one is there already: the first one counts."""
-    path = path_of(forecast.scenario, folder)
+    path = path_of(forecast.scenario, folder, forecast.timing)
     if not path.exists():
         write_aside(path, (json.dumps(asdict(forecast)) + "\n").encode())
 
 
-def kept(scenario: str, folder: Path = FOLDER) -> Forecast | None:
-    """The prediction made before the first replay, if there is one."""
-    path = path_of(scenario, folder)
+def kept(scenario: str, folder: Path = FOLDER, timing: str = SOURCES) -> Forecast | None:
+    """The prediction made with *timing* before the first replay, if there is one."""
+    path = path_of(scenario, folder, timing)
     if not path.exists():
         return None
     data = json.loads(path.read_text(encoding="utf-8"))

@@ -207,8 +207,13 @@ def read_all(folder: Path = FOLDER) -> Iterator[Observation]:
     """Every kept run, by scenario and number."""
     for place in sorted(folder.iterdir()) if folder.is_dir() else ():
         if place.is_dir():
-            for path in _files(place.name, folder):
-                yield read(path)
+            yield from read_runs(place.name, folder)
+
+
+def read_runs(scenario: str, folder: Path = FOLDER) -> Iterator[Observation]:
+    """The kept runs of *scenario*, by number."""
+    for path in _files(scenario, folder):
+        yield read(path)
 
 
 # ---------------------------------------------------------------- table

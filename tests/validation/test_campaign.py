@@ -53,9 +53,11 @@ def test_the_tools_own_figure_is_compared_with_its_prediction():
 
 
 def test_a_campaign_goes_on_where_it_stopped(tmp_path):
-    """Scenarios take turns; each gets the runs that it lacks."""
+    """Scenarios take turns; each gets the runs that it lacks. A spoiled run, or one of another version, is none."""
     a, b = replace(DIRECT, name="a"), replace(DIRECT, name="b")
-    observations.write(observed(run=1, scenario="a"), tmp_path)
+    observations.write(observed(run=1, scenario="a", scenario_hash=HASH), tmp_path)
+    observations.write(observed(run=1, scenario="b", scenario_hash="old"), tmp_path)
+    observations.write(observed(run=2, scenario="b", scenario_hash=HASH, spoiled=("x",)), tmp_path)
     assert [s.name for s in campaign.todo([a, b], 2, tmp_path)] == ["b", "a", "b"]
 
 
@@ -73,11 +75,13 @@ def test_hash_tells_versions_of_a_scenario_apart():
 def test_recorded_prints_both_groups_as_data(tmp_path):
     """`unseen` with the prediction kept before the first replay, `seen` with today's model's."""
     keep_runs(tmp_path)
-    forecast.keep(forecast_of(DIRECT.name, HASH, tuple(range(40))), tmp_path)
+    before = forecast_of(DIRECT.name, HASH, tuple(range(40)))
+    for timing in (forecast.MEASURED, forecast.SOURCES):
+        forecast.keep(replace(before, timing=timing), tmp_path)
     done = command(SCENARIO, "--recorded", "--json", "--predictions", 4, "--observations", tmp_path)
     assert done.exit_code == 0, done.output
     data = json.loads(done.stdout)
-    for group in ("seen", "unseen"):
+    for group in ("seen", "unseen", "seen_sources", "unseen_sources"):
         assert data[group]["scenarios"] == 1
         assert {"coverage", "verdict", "skill", "skill_interval"} <= data[group].keys()
     assert data["unseen"]["by_scenario"][0]["predicted"]["interval95"] == [0, 38]
