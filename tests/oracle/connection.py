@@ -178,12 +178,11 @@ class Connection:
                 )
                 if free_repeat or n_left > 0:
                     n_left -= int(not free_repeat)
-                    judge.tally.n_retried += 1
+                    judge.retried()
                     continue
                 judge.fail(self._row(failed, reused=reused, closed_before=closed_before))
             else:
-                judge.tally.n_late += int(self.clock.now_s - began_s > load.answer_timeout_s)
-                judge.succeed(answered_by)
+                judge.succeed(answered_by, late=self.clock.now_s - began_s > load.answer_timeout_s)
             self.busy = False
             self.idle = True
             self.deadline_s = NEVER

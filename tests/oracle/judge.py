@@ -52,7 +52,7 @@ class Judge:
         self.kind = KINDS[scenario.load.client]
         self.timing = timing
         self.clock = Clock()
-        self.tally = Tally()
+        self._tally = Tally()
         self.ended = False
         self.ended_s = 0.0
         self._has_hung_up = False
@@ -80,7 +80,9 @@ class Judge:
         sent, backend_sent, read = self._waits(fronts)
         self.sent_s, self.read_s = draws(sent, self._rng), draws(read, self._rng)
         self.backend_sent_s = draws(backend_sent, self._rng)
-        self._cycle_s = sent.mean_s + read.mean_s + (0.0 if think is None else think.mean_s)
+        app_s = max((host.mean_s for host in self._apps(fronts)), default=0.0)
+        self._cycle_s = sent.mean_s + app_s + read.mean_s + (0.0 if think is None else think.mean_s)
+        self._cycle_s += (backend_sent.mean_s + timing.round_trip.mean_s) * self.has_proxy
         self._off_cpu = (-1.0, 0.0)
         self._n_hanging = 0
         self._n_hanging_changes = 0
@@ -194,6 +196,12 @@ class Judge:
             self._hang_up()
         return self.ended
 
+    @property
+    def tally(self) -> Tally:
+        """As it is now."""
+        self._catch_up()
+        return self._tally
+
     def start(self) -> None:
         self.env.process(self._begin())
 
@@ -251,17 +259,17 @@ class Judge:
         self._has_hung_up = True
         self.spin_change(-self._n_spinning)
         for connection in self.connections:
-            self.tally.n_open += int(connection.busy)
+            self._tally.n_open += int(connection.busy)
             if connection.task is not None:
                 connection.task.steps.close()
                 connection.task = None
         for connection in self.connections:
             connection.hang_up()
-        self.tally.n_open += self._n_waiting
+        self._tally.n_open += self._n_waiting
         for host, n in self._n_ok.items():
-            self.tally.n_by_length[host.server.image.body_bytes] += n
+            self._tally.n_by_length[host.server.image.body_bytes] += n
         for tenth, n in self._ok_at.items():
-            self.tally.answered.add(n, (tenth + 0.5) / 10, (tenth + 0.5) / 10)
+            self._tally.answered.add(n, (tenth + 0.5) / 10, (tenth + 0.5) / 10)
 
     # ------------------------------------------------------------------ an open loop
 
@@ -292,17 +300,21 @@ class Judge:
 
     # ------------------------------------------------------------------ outcomes
 
-    def succeed(self, host: Host) -> None:
-        self.tally.n_ok += 1
+    def retried(self) -> None:
+        self._tally.n_retried += 1
+
+    def succeed(self, host: Host, *, late: bool) -> None:
+        self._tally.n_ok += 1
+        self._tally.n_late += late
         self._n_ok[host] += 1
         self._ok_at[int(self.clock.now_s * 10)] += 1
         self._one_less()
 
     def fail(self, failure: Failure) -> None:
         if self.ended:
-            self.tally.n_open += 1
+            self._tally.n_open += 1
             return
-        self.tally.failures.append(failure)
+        self._tally.failures.append(failure)
         self._one_less()
         if ends_the_run(self.kind.name, self.load.options, failure.seen):
             self.stop()
@@ -351,7 +363,7 @@ class Judge:
     def _give_up(self, n: int) -> Steps:
         yield self.clock.now_s + float(self.load.options.get("s", AB_GIVES_UP_AFTER_S))
         if n == self._n_hanging_changes and not self.ended:
-            self.tally.gave_up = True
+            self._tally.gave_up = True
             self.stop()
 
     def spin(self, steps: Steps) -> Steps:
@@ -362,7 +374,7 @@ class Judge:
 
     def spin_change(self, change: int) -> None:
         if self._n_spinning:
-            self.tally.spun_s += self.clock.now_s - self._spinning_from_s
+            self._tally.spun_s += self.clock.now_s - self._spinning_from_s
         self._n_spinning += change
         self._spinning_from_s = self.clock.now_s
 
@@ -376,20 +388,24 @@ class Judge:
             self._off_cpu = (self.clock.now_s, turn_s)
         return self._off_cpu[1]
 
+    def _apps(self, fronts: tuple[Host, ...]) -> list[Host]:
+        """Who answers in the end."""
+        apps: list[Host] = []
+        for front in fronts:
+            if front not in self.proxies:
+                apps.append(front)
+                continue
+            for line in self.proxies[front].usable():
+                behind = (line.slot_host,) if line.live.is_slot else self._table(line.key)
+                apps += [host for host in behind if host is not None]
+        return list(dict.fromkeys(apps))
+
     def _waits(self, fronts: tuple[Host, ...]) -> tuple[Distribution, Distribution, Distribution]:
         """A request's way to the front server, from there to the pod, and the reading of its answer."""
         if not self.saturating:
             read = self.timing.client_overhead.get(self.kind.name, Constant(value_s=0.0))
             return self.timing.round_trip, self.timing.round_trip, read
-        behind = [
-            host
-            for front in fronts
-            if front in self.proxies
-            for line in self.proxies[front].usable()
-            for host in ((line.slot_host,) if line.live.is_slot else self._table(line.key))
-            if host is not None
-        ]
-        apps = list(dict.fromkeys([*behind, *(front for front in fronts if front not in self.proxies)]))
+        apps = self._apps(fronts)
         kept = self.keeps
         proxy = next((self.proxies[front] for front in fronts if front in self.proxies), None)
         if proxy is not None:

@@ -262,12 +262,12 @@ def _choose(conn: "Connection", proxy: Proxy, leaves: Line | None) -> Generator[
 
 def _balance(conn: "Connection", proxy: Proxy, leaves: Line | None) -> Line | None:
     """HAProxy 2.6 configuration manual 4.2, `balance`."""
-    lines = [line for line in proxy.usable() if not line.full]
+    free = lines = [line for line in proxy.usable() if not line.full]
     balance = proxy.backend.balance
     if balance != "source":
-        lines = [line for line in lines if line is not leaves] or lines
-    if len(lines) <= 1:
-        return lines[0] if lines else None
+        lines = [line for line in free if line is not leaves] or free
+    if len(free) <= 1:
+        return free[0] if free else None
     match balance:
         case "first":
             return lines[0]
@@ -283,13 +283,13 @@ def _balance(conn: "Connection", proxy: Proxy, leaves: Line | None) -> Line | No
         case "leastconn":
             least = min(line.n_running / line.weight for line in lines)
             lines = [line for line in lines if line.n_running / line.weight == least]
-    return _in_turn(lines)
+    return _in_turn(lines, free)
 
 
-def _in_turn(lines: list[Line]) -> Line:
-    """Smooth weighted round robin: each line earns its weight, the richest pays for all."""
-    for line in lines:
+def _in_turn(lines: list[Line], free: list[Line]) -> Line:
+    """Smooth weighted round robin: each line earns its weight, the richest of *lines* pays for all."""
+    for line in free:
         line.credit += line.weight
     chosen = max(lines, key=lambda line: line.credit)
-    chosen.credit -= sum(line.weight for line in lines)
+    chosen.credit -= sum(line.weight for line in free)
     return chosen
