@@ -26,7 +26,11 @@ $(DONE)/tests: | $(DONE)
 	$(BIN)/pytest 2>&1 | tee $@.log
 	touch $@
 
-$(DONE)/live: $(DONE)/tests
+$(DONE)/long: $(DONE)/tests
+	$(BIN)/pytest -m nightly 2>&1 | tee $@.log
+	touch $@
+
+$(DONE)/live: $(DONE)/long
 	$(BIN)/rollsim lab up --name $(LAB)
 	$(BIN)/pytest -m live 2>&1 | tee $@.log
 	touch $@
@@ -39,7 +43,7 @@ $(DONE)/replays: $(DONE)/live
 
 $(DONE)/result: $(DONE)/replays
 	{ echo "$$(date -u +%F) make nightly RUNS=$(RUNS), commit $$(git rev-parse --short HEAD)"; \
-	  tail -n 1 $(DONE)/tests.log; tail -n 1 $(DONE)/live.log; \
+	  tail -qn 1 $(DONE)/tests.log $(DONE)/long.log $(DONE)/live.log; \
 	  $(BIN)/rollsim validate --recorded; } > $(DONE)/result.txt
 	mv $(DONE)/result.txt $(RESULT)
 	touch $@

@@ -76,7 +76,9 @@ def differing(verdicts: Sequence[Verdict], *, false_alarm: float) -> list[Verdic
     return found
 
 
-def _verdict(name: str, statistic: str, scenarios: Sequence[Pairs], critical: float, missed: float) -> Verdict:
+def _verdict(
+    name: str, statistic: str, scenarios: Sequence[Pairs], critical: float, missed: float
+) -> Verdict:
     """A scenario weighs by what a shift by a share would move there, over its noise; signs do not enter."""
     total = noise = signal = both = n = 0.0
     for pairs in scenarios:

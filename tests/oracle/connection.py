@@ -384,9 +384,10 @@ class Connection:
         """The request is through: its server line is free, its connection kept if both sides will."""
         back, line, proxy = self.back, self.line, self.proxy
         self.inside = False
-        if back is not None and line is not None and proxy is not None and keep and proxied.keeps(proxy):
-            if line not in self.kept and not (back.announced or back.fin or closes_idle(back)):
-                back.idle_since_s = self.clock.now_s
+        wanted = keep and proxy is not None and proxied.keeps(proxy) and line not in self.kept
+        if wanted and back is not None and line is not None and not (back.announced or back.fin):
+            back.idle_since_s = self.clock.now_s
+            if not closes_idle(back):
                 self.kept[line], self.back = back, None
         self.drop_back()
         self.leave_line()

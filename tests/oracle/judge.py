@@ -80,9 +80,8 @@ class Judge:
         sent, backend_sent, read = self._waits(fronts)
         self.sent_s, self.read_s = draws(sent, self._rng), draws(read, self._rng)
         self.backend_sent_s = draws(backend_sent, self._rng)
-        app_s = max((host.mean_s for host in self._apps(fronts)), default=0.0)
-        self._cycle_s = sent.mean_s + app_s + read.mean_s + (0.0 if think is None else think.mean_s)
-        self._cycle_s += (backend_sent.mean_s + timing.round_trip.mean_s) * self.has_proxy
+        self._first_cpu_s = self._cpu_s(fronts)
+        self._cycle_s = self._mean_cycle_s(fronts, sent, backend_sent, read)
         self._off_cpu = (-1.0, 0.0)
         self._n_hanging = 0
         self._n_hanging_changes = 0
@@ -400,22 +399,57 @@ class Judge:
                 apps += [host for host in behind if host is not None]
         return list(dict.fromkeys(apps))
 
+    def _first_proxy(self, fronts: tuple[Host, ...]) -> Proxy | None:
+        return next((self.proxies[front] for front in fronts if front in self.proxies), None)
+
+    def _keeps_backends(self, fronts: tuple[Host, ...]) -> bool:
+        return any(keeps(self.proxies[front]) for front in fronts if front in self.proxies)
+
+    def _cpu_s(self, fronts: tuple[Host, ...]) -> tuple[float, float, float]:
+        """What one request costs the client, the app and the proxy; a connect costs both of its ends. [s]"""
+        cpu, apps = self.timing.request_cpu_s, self._apps(fronts)
+        client_s = cpu.get(self.kind.name, cpu["ab"])
+        app_s = cpu[apps[0].server.image.server.value if apps else "nginx"]
+        proxy_s = cpu["haproxy"] if self.has_proxy else 0.0
+        kept = self._keeps_backends(fronts) if self.has_proxy else self.keeps
+        if not self.keeps:
+            client_s += cpu["connect"]
+        if not kept:
+            app_s += cpu["connect"]
+            proxy_s += cpu["connect"] if self.has_proxy else 0.0
+        return client_s, app_s, proxy_s
+
+    def _mean_cycle_s(
+        self, fronts: tuple[Host, ...], sent: Distribution, backend_sent: Distribution, read: Distribution
+    ) -> float:
+        """From one request of a connection to its next. [s]"""
+        apps = self._apps(fronts)
+        cycle_s = sent.mean_s + read.mean_s
+        if isinstance(self.load.arrivals, ClosedLoop) and self.load.arrivals.think_time is not None:
+            cycle_s += self.load.arrivals.think_time.mean_s
+        if not self.keeps:
+            cycle_s += self.timing.round_trip.mean_s
+        if self.has_proxy:
+            cycle_s += backend_sent.mean_s
+            cycle_s += 0.0 if self._keeps_backends(fronts) else self.timing.round_trip.mean_s
+        return cycle_s + sum(host.mean_s for host in apps) / max(1, len(apps)) if apps else 0.01
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the cores that the load takes: what the cluster feels of a paced one."""
+        client_s, *servers_s = self._first_cpu_s
+        every_s = self._cycle_s / self.load.connections
+        if isinstance(self.load.arrivals, OpenLoop):
+            every_s = 1 / self.load.arrivals.rate_per_s
+        return (sum(servers_s) + (0.0 if self.forwarded else client_s)) / every_s / self._cores
+
     def _waits(self, fronts: tuple[Host, ...]) -> tuple[Distribution, Distribution, Distribution]:
         """A request's way to the front server, from there to the pod, and the reading of its answer."""
         if not self.saturating:
             read = self.timing.client_overhead.get(self.kind.name, Constant(value_s=0.0))
             return self.timing.round_trip, self.timing.round_trip, read
-        apps = self._apps(fronts)
-        kept = self.keeps
-        proxy = next((self.proxies[front] for front in fronts if front in self.proxies), None)
-        if proxy is not None:
-            kept = any(keeps(self.proxies[front]) for front in fronts if front in self.proxies)
-        cpu = self.timing.request_cpu_s
-        client_s = cpu.get(self.kind.name, cpu["ab"]) + (0.0 if self.keeps else cpu["connect"])
-        app_s = cpu[apps[0].server.image.server.value if apps else "nginx"] + (
-            0.0 if kept else cpu["connect"]
-        )
-        proxy_s = 0.0 if proxy is None else cpu["haproxy"] + (0.0 if kept else cpu["connect"])
+        apps, proxy = self._apps(fronts), self._first_proxy(fronts)
+        client_s, app_s, proxy_s = self._cpu_s(fronts)
         work_s = client_s + app_s + proxy_s
         # the slowest of what is not shared, or all cores together, holds the others up (Lazowska et al., ch. 5)
         slowest_s = max(
