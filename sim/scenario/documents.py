@@ -112,7 +112,17 @@ def read_documents(path: Path | str) -> list[Document]:
         Not readable, not UTF-8, not YAML, too large, duplicate keys, templating left in.
     """
     file = str(path)
-    text = _read_text(file)
+    return documents_in(_read_text(file), file)
+
+
+def documents_in(text: str, file: str) -> list[Document]:
+    """The documents of *text*, which stands in *file*.
+
+    Raises
+    ------
+    InputError
+        As `read_documents`.
+    """
     try:
         _check_limits(text, file)
         documents = list(_construct(text))

@@ -94,7 +94,14 @@ class Overrides:
 # ---------------------------------------------------------------- reading paths
 
 
-def _split(text: str) -> tuple[str, Any]:
+def split_path(text: str) -> tuple[str, str]:
+    """The path at the start of `PATH=…`, and what follows the sign.
+
+    Raises
+    ------
+    InputError
+        There is no path, or no `=` behind it.
+    """
     path = ""
     rest = text
     while rest and not rest.startswith("="):
@@ -104,7 +111,12 @@ def _split(text: str) -> tuple[str, Any]:
         path, rest = path + match[0], rest[match.end() :]
     if not path or not rest:
         raise InputError(f"--set {text}: expected PATH=VALUE, such as load.connections=100")
-    return path, read_value(rest[1:], f"--set {path}")
+    return path, rest[1:]
+
+
+def _split(text: str) -> tuple[str, Any]:
+    path, value = split_path(text)
+    return path, read_value(value, f"--set {path}")
 
 
 def _override(path: str, value: Any) -> Override:
