@@ -3,10 +3,11 @@
 A subcommand's module is imported when it runs, so `rollsim --help` imports none of them.
 """
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from sim.errors import InputError
 
@@ -15,7 +16,12 @@ COMMANDS: Final = {
         "sim.commands.predict",
         "how many requests will the rollout fail, why, and what to change first",
     ),
+    "init": ("sim.commands.init", "write a first scenario for your manifests"),
     "explain": ("sim.commands.explain", "what a cause of failure is, on the wire, and what removes it"),
+    "sweep": ("sim.commands.sweep", "many points of one scenario, on all cores or a Dask cluster"),
+    "plot": ("sim.commands.plot", "draw what a sweep has found"),
+    "diff": ("sim.commands.diff", "what a change of scenario or settings changes, with an interval"),
+    "advise": ("sim.commands.advise", "the cheapest change after which no request fails, as a patch"),
     "lab": ("validation.lab.cli", "bring up, look at and take down a real kind cluster"),
     "calibrate": ("validation.calibration.cli", "measure the timing profile of the lab with runs of its own"),
     "validate": ("validation.cli", "replay scenarios on a real cluster and hold the prediction against it"),
@@ -31,16 +37,23 @@ commands
 {commands}
 
 examples
-  rollsim predict configs/tutorial
-  rollsim predict app.yaml --set deployment/web.spec.template.spec.terminationGracePeriodSeconds=60
-  rollsim predict app.yaml --fail-above 0
-  rollsim explain idle_closed"""
+  rollsim init app.yaml                                  writes scenario.yaml, to be looked through
+  rollsim predict scenario.yaml
+  rollsim predict scenario.yaml --set deployment/web.spec.template.spec.terminationGracePeriodSeconds=60
+  helm template . --skip-tests | rollsim predict - --fail-above 0
+  rollsim explain idle_closed
+
+completion for your shell: rollsim --install-completion"""
+
+COMPLETION: Final = ("--install-completion", "--show-completion")
 
 
 def main() -> None:
     """Entry point. Exit codes: 0; 1 a check failed; 2 bad input, with one line that says what."""
     name, *rest = [*sys.argv[1:], ""][:1] + sys.argv[2:]
-    if name in COMMANDS:
+    if "_ROLLSIM_COMPLETE" in os.environ or name in COMPLETION:
+        import_module("sim.completion").complete()
+    elif name in COMMANDS:
         _run(name, rest)
     elif name in ("", "-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {c:10} {text}" for c, (_, text) in COMMANDS.items())))
@@ -54,10 +67,36 @@ def main() -> None:
 def _run(name: str, arguments: list[str]) -> None:
     app = import_module(COMMANDS[name][0]).app
     try:
-        app(args=arguments, prog_name=f"rollsim {name}")
+        code = app(args=arguments, prog_name=f"rollsim {name}", standalone_mode=False)
     except InputError as error:
-        print(f"rollsim {name}: {error}", file=sys.stderr)
-        sys.exit(2)
+        _bad(name, str(error))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except Exception as error:
+        if type(error).__name__ == "Abort":  # Typer's own, for Ctrl-C
+            print(f"rollsim {name}: interrupted", file=sys.stderr)
+            sys.exit(130)
+        if not _is_usage(error):
+            raise
+        _bad(name, _usage(error))
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _bad(name: str, message: str) -> None:
+    print(f"rollsim {name}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _is_usage(error: Exception) -> bool:
+    """A wrong option or argument: click's own error, which Typer may carry under a name of its own."""
+    return any(kind.__name__ == "ClickException" for kind in type(error).__mro__)
+
+
+def _usage(error: Any) -> str:
+    """One line; a command that needs a subcommand gets its whole help, as Typer gives it."""
+    message = str(error.format_message())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return message
+    return f"{' '.join(message.split())} (see --help)"

@@ -1,9 +1,11 @@
 """The command as a user calls it: a process of its own, its output and its exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -56,6 +58,42 @@ def test_fail_above_is_an_exit_code(file, code):
     assert rollsim("predict", file, "--runs", "5", "--fail-above", "0").returncode == code
 
 
+def test_the_gate_is_told_in_json_and_junit(tmp_path):
+    """What was checked, with how many rollouts; the file is whole and alone."""
+    report = tmp_path / "rollouts.xml"
+    done = rollsim(
+        "predict", KEPT, DRAINED, "--runs", "5", "--fail-above", "0", "--json", "--junit", str(report)
+    )
+    assert done.returncode == 1
+    kept, drained = json.loads(done.stdout)
+    assert (kept["runs"], kept["gate"]["verdict"], kept["gate"]["runs"]) == (5, "missed", 5)
+    assert (drained["runs"], drained["gate"]["verdict"]) == (5, "reached")
+    assert drained["gate"]["runs"] > 50
+    assert done.stderr.startswith("tutorial-2-keepalive: P(failed ≤ 0) = 0.000")
+    [suite] = ET.parse(report).getroot()
+    assert [case.find("failure") is None for case in suite] == [False, True]
+    assert [path.name for path in tmp_path.iterdir()] == ["rollouts.xml"]
+
+
+def test_manifests_alone_come_through_a_pipe():
+    """Without a Scenario document what is assumed is said on standard error."""
+    manifests = (TUTORIAL / "manifests" / "app.yaml").read_text()
+    done = rollsim("predict", "-", "--runs", "2", "--json", "--set", "load.connections=3", stdin=manifests)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["scenario"] == "myapp"
+    for part in ("no Scenario on standard input", "myapp", "rollsim/app:red: nginx"):
+        assert part in done.stderr
+
+
+def test_a_scenario_in_the_pipe_is_taken():
+    """A Scenario document among the manifests says it all: nothing is assumed."""
+    manifests = (TUTORIAL / "manifests" / "app.yaml").read_text()
+    scenario = Path(KEPT).read_text().replace("manifests: [manifests/app.yaml]", "")
+    done = rollsim("predict", "-", "--runs", "2", "--json", stdin=f"{scenario}\n---\n{manifests}")
+    assert json.loads(done.stdout)[0]["scenario"] == "tutorial-2-keepalive"
+    assert done.stderr == ""
+
+
 def test_a_short_load_is_warned_of():
     """The article's own -n 100000 is over before the last old pod is gone."""
     done = rollsim("predict", str(TUTORIAL / "article" / "2n-keepalive.yaml"), "--runs", "3")
@@ -75,15 +113,25 @@ def test_a_folder_predicts_every_scenario_in_it():
         (["predict", "no-such.yaml"], "no-such.yaml"),
         (["predict", KEPT, "--set", "load.conections=3"], "load.conections"),
         (["predict", KEPT, "--set", "timing=nowhere"], "nowhere"),
+        (["predict", KEPT, "--runs", "0"], "--runs"),
+        (["predict", KEPT, "--no-such"], "--no-such"),
+        (["predict"], "no SCENARIO given"),
+        (["predict", "-"], "nothing came on standard input"),
+        (["predict", KEPT, "-n", "shop"], "--from-cluster"),
+        (["predict", "--from-cluster", "web"], "expected deployment/NAME"),
+        (["predict", DRAINED, "--runs", "1", "--junit", "/no/such/folder/x.xml"], "/no/such/folder/x.xml"),
+        (["init", "no-such.yaml"], "no-such.yaml"),
+        (["init"], "MANIFESTS"),
         (["explain", "bad-luck"], "bad-luck"),
         (["foretell"], "foretell"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, part):
     """No traceback; the line names what was read."""
-    done = rollsim(*arguments)
+    done = rollsim(*arguments, stdin="")
     assert done.returncode == 2
-    assert done.stdout == ""
+    if "--junit" not in arguments:
+        assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert part in done.stderr
 
@@ -99,4 +147,37 @@ def test_help_is_quick_and_lists_the_commands():
     """Help imports no subcommand."""
     done = rollsim("--help")
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ("predict", "explain", "lab", "validate"))
+    assert all(name in done.stdout for name in ("predict", "init", "explain", "lab", "validate"))
+
+
+@pytest.mark.parametrize("command", ["predict", "init", "explain"])
+def test_every_help_has_examples(command):
+    """A line that can be typed, of the command itself."""
+    done = rollsim(command, "--help")
+    assert done.returncode == 0
+    assert f"rollsim {command} " in done.stdout.partition("Examples")[2]
+
+
+def completed(*words: str) -> list[str]:
+    """What bash is offered after *words*."""
+    line = " ".join(("rollsim", *words))
+    env = os.environ | {
+        "_ROLLSIM_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words)),
+    }
+    command = [sys.executable, "-c", "from sim.cli import main; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+    return done.stdout.split()
+
+
+def test_shell_completion():
+    """Commands, then the options of one of them and the causes of `explain`; the script is Typer's own."""
+    assert "predict" in completed("pr")
+    assert {"init", "validate", "lab"} <= set(completed(""))
+    assert {"--fail-above", "--from-cluster"} <= set(completed("predict", "--f"))
+    assert completed("explain", "idle_c") == ["idle_closed"]
+    shown = rollsim("--show-completion", "bash")
+    if shown.returncode != 0:  # it takes the shell that runs it where that can be told
+        shown = rollsim("--show-completion")
+    assert "_ROLLSIM_COMPLETE" in shown.stdout + shown.stderr

@@ -42,16 +42,29 @@ def load(path: Path | str, sets: Sets = ()) -> list[Scenario]:
     InputError
         What cannot be used, in one line with file, document and field.
     """
-    overrides = Overrides.parse(sets)
     is_folder = str(path) != STDIN and Path(path).is_dir()
     files = _scenario_files(Path(path)) if is_folder else {str(path): read_documents(path)}
-    scenarios: list[Scenario] = []
-    for file, documents in files.items():
-        found = [document for document in documents if document.kind == KIND]
-        if not found:
-            raise InputError(f"{file}: no document with kind {KIND} (apiVersion {API_VERSION})")
-        beside = [document for document in documents if document.kind != KIND]
-        scenarios += [_scenario(document, beside, overrides) for document in found]
+    scenarios = [each for file, documents in files.items() for each in from_documents(file, documents, sets)]
+    _distinct_names(scenarios)
+    return scenarios
+
+
+def from_documents(file: str, documents: Sequence[Document], sets: Sets = ()) -> list[Scenario]:
+    """The scenarios among the *documents* of one file, each with the Kubernetes objects beside it.
+
+    Raises
+    ------
+    InputError
+        As `load`.
+    """
+    overrides = Overrides.parse(sets)
+    found = [document for document in documents if document.kind == KIND]
+    if not found:
+        raise InputError(
+            f"{file}: no document with kind {KIND} (apiVersion {API_VERSION}); rollsim init writes one"
+        )
+    beside = [document for document in documents if document.kind != KIND]
+    scenarios = [_scenario(document, beside, overrides) for document in found]
     _distinct_names(scenarios)
     return scenarios
 

@@ -1,0 +1,51 @@
+"""Files that are whole or not there: written aside, then renamed. Kubernetes objects as their text."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sim.errors import InputError
+
+
+def write_whole(file: Path, text: str, *, option: str) -> None:
+    """Write *text* to *file*, which nobody ever sees in part.
+
+    Raises
+    ------
+    InputError
+        It cannot be written there, said of *option*.
+    """
+    if file.exists() and not file.is_file():
+        raise InputError(f"{option} {file}: there is something that is no file; name another one")
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(file)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{option} {file}: cannot be written: {reason}") from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as such: a nginx.conf can be read in the file."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    ),
+)
+
+
+def objects_yaml(objects: Iterable[Mapping[str, Any]]) -> str:
+    """Each object as a document that begins with its own `---`."""
+    return "".join(
+        f"---\n{yaml.dump(dict(each), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)}"
+        for each in objects
+    )
