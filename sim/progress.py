@@ -1,5 +1,6 @@
 """The progress bar of the commands: on standard error, where that is a terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -42,3 +43,12 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[float], Non
             bar.update(task, completed=int(done), rate=f"{speed:.3g}/s" if speed else "")
 
         yield show
+
+
+@contextmanager
+def ends_quietly() -> Iterator[None]:
+    """Ctrl-C ends a command that has nothing to keep: no traceback, exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -42,7 +42,7 @@ def diff(
     if new is None and not sets:
         raise InputError("nothing to compare: give NEW, or --set PATH=VALUE")
     from sim.comparison import compare  # noqa: PLC0415 - heavy
-    from sim.progress import progress_bar  # noqa: PLC0415
+    from sim.progress import ends_quietly, progress_bar  # noqa: PLC0415
     from sim.sweep.api import sets_of  # noqa: PLC0415
     from sim.sweep.engines import engine  # noqa: PLC0415
     from sim.sweep.files import ScenarioFiles  # noqa: PLC0415
@@ -54,7 +54,11 @@ def diff(
         (ScenarioFiles.read(old, [before]), before),
         (ScenarioFiles.read(new or old, [changed]), changed),
     ]
-    with engine(n_workers=processes) as found, progress_bar("rollouts", 2 * runs) as progress:
+    with (
+        ends_quietly(),
+        engine(n_workers=processes) as found,
+        progress_bar("rollouts", 2 * runs) as progress,
+    ):
         outcomes = replicate(cases, runs=runs, seed=seed, engine=found, progress=progress)
     comparison = compare(*outcomes)
     names = [str(old), str(new) if new is not None else f"with {' '.join(sets)}"]

@@ -24,6 +24,7 @@ from multiprocessing.synchronize import Event
 from typing import Any, Final
 
 from sim.errors import InputError
+from sim.sweep.files import model_digest
 
 WAITING_PER_WORKER: Final = 4
 """Pieces handed out at a time: enough that no worker waits, few enough to keep memory bounded."""
@@ -45,10 +46,12 @@ class Engine:
         *,
         n_workers: Callable[[], int],
         new_executor: Callable[[], Executor],
+        wrap: Callable[[Task], Task],
         fatal: tuple[type[Exception], ...] = (),
     ) -> None:
         self.name = name
         self.n_workers = n_workers
+        self._wrap = wrap
         self._new_executor = new_executor
         self._executor = new_executor()
         self._fatal: tuple[type[Exception], ...] = (CancelledError, OSError, *fatal)
@@ -96,7 +99,7 @@ class Engine:
             if piece is None:
                 return
             try:
-                waiting[self._executor.submit(task, piece)] = piece
+                waiting[self._executor.submit(self._wrap(task), piece)] = piece
             except BrokenProcessPool:
                 lost.append(piece)
                 return
@@ -135,7 +138,12 @@ def _cores(n_workers: int) -> Iterator[Engine]:
         context.set_forkserver_preload([PRELOADED])  # imported once, for all workers
     stop = context.Event()
     new_pool = partial(_Pool, max_workers=n_workers, mp_context=context, initializer=_begin, initargs=(stop,))
-    found = Engine(f"{n_workers} processes", n_workers=lambda: n_workers, new_executor=new_pool)
+    found = Engine(
+        f"{n_workers} processes",
+        n_workers=lambda: n_workers,
+        new_executor=new_pool,
+        wrap=lambda task: partial(_on_core, task),
+    )
     try:
         yield found
     finally:
@@ -144,8 +152,7 @@ def _cores(n_workers: int) -> Iterator[Engine]:
 
 
 class _Pool(ProcessPoolExecutor):
-    def submit(self, task: Task, /, *args: Any, **options: Any) -> Future[Any]:
-        return super().submit(_on_core, task, *args, **options)
+    """One that does not wait for what nobody asks for any more."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
         super().shutdown(wait=wait, cancel_futures=cancel_futures)
@@ -196,9 +203,18 @@ def _on(client: Any, address: str, killed: type[Exception]) -> Iterator[Engine]:
         f"--scheduler {address}",
         n_workers=lambda: sum(client.nthreads().values()),
         new_executor=partial(client.get_executor, pure=False),
+        wrap=lambda task: partial(_on_dask, task, model_digest()),
         fatal=(killed,),
     )
     try:
         yield found
     finally:
         found.close()
+
+
+def _on_dask(task: Task, model: str, piece: Any) -> Any:
+    if model != model_digest():
+        raise InputError(
+            "a worker of the cluster has another version of rollsim: install the same on all of them"
+        )
+    return task(piece)

@@ -19,6 +19,7 @@ from sim.errors import InputError
 from sim.scenario.documents import read_value
 from sim.scenario.durations import shown
 from sim.scenario.overrides import split_path
+from sim.scenario.reader import one_line
 
 MAX_VALUES: Final = 1_000_000
 _NUMBER: Final = r"[-+]?\d+(?:\.\d+)?"
@@ -83,8 +84,11 @@ def parse_parameter(text: str) -> Parameter:
     InputError
         It cannot be read; the line says where.
     """
-    path, values = split_path(text)
-    return parameter_of(path, values, f"-p {path}")
+    try:
+        path, values = split_path(text)
+        return parameter_of(path, values, f"-p {path}")
+    except InputError as error:
+        raise InputError(one_line(error).replace("--set ", "-p ", 1)) from None
 
 
 def parameter_of(path: str, text: str, where: str) -> Parameter:

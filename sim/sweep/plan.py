@@ -117,7 +117,6 @@ class Plan:
             first=first,
             n=0 if self.until else min(RUNS_PER_UNIT, self.runs - first),
             until=self.until,
-            model=model_digest(),
         )
 
     # ------------------------------------------------------------ identity

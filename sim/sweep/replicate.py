@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.errors import InputError
 from sim.sweep.engines import Engine
-from sim.sweep.files import ScenarioFiles, model_digest
+from sim.sweep.files import ScenarioFiles
 from sim.sweep.plan import RUNS_PER_UNIT
 from sim.sweep.unit import Outcomes, Unit, run_unit, sets_json
 
@@ -57,7 +57,6 @@ def _units(cases: Sequence[Case], runs: int, seed: int, first: int) -> Iterator[
                 seed=seed,
                 first=first + start,
                 n=min(RUNS_PER_UNIT, runs - start),
-                model=model_digest(),
             )
             index += 1
 

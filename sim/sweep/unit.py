@@ -15,7 +15,7 @@ from sim.prediction import Z95, wilson
 from sim.scenario.model import Scenario
 from sim.scenario.timing import Timing
 from sim.simulate import Result, simulate
-from sim.sweep.files import ScenarioFiles, model_digest
+from sim.sweep.files import ScenarioFiles
 from sim.world import Mark
 
 CAUSES: Final = tuple(cause.value for cause in Cause)
@@ -61,8 +61,6 @@ class Unit:
     first: int = 0
     n: int = 0
     until: Until | None = None
-    model: str
-    """`model_digest()` of whoever asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +98,9 @@ def run_unit(unit: Unit, stopped: Callable[[], bool] = lambda: False) -> Outcome
 
     Raises
     ------
-    InputError
-        This process runs another version of the model than the one that asks.
     Stopped
         *stopped* said so between two replications.
     """
-    if unit.model != model_digest():
-        raise InputError("a worker has another version of rollsim: install the same on all of them")
     try:
         scenario, timing = loaded(unit.files, unit.sets)
         rows = _replicate(unit, scenario, timing, stopped)
