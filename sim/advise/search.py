@@ -18,12 +18,14 @@ from sim.advise.bounds import lower_bound, misses_allowed, runs_needed, screen_a
 from sim.advise.options import Change
 from sim.comparison import Comparison, compare
 from sim.errors import InputError
-from sim.simulate import simulate
+from sim.simulate import Result, simulate
 from sim.sweep.engines import Engine
 from sim.sweep.files import ScenarioFiles
 from sim.sweep.replicate import replicate
 from sim.sweep.unit import CAUSES, Outcomes, Stopped, loaded, sets_json
 
+MAX_CONFIRMED: Final = 20
+"""Changes that pass the screen and are not confirmed, before the search gives up."""
 SCREEN_RUNS: Final = 30
 SCREEN_FALSE_ALARM: Final = 0.01
 BATCH: Final = 32
@@ -92,7 +94,7 @@ def advise(
     [now] = replicate([(files, sets)], runs=BASE_RUNS, seed=seed, engine=engine)
     hunt = _Hunt(files, sets, goal, seed, engine)
     as_it_is = Change(())
-    if (now.failed == 0).mean() >= goal.target and (sure := hunt.confirm(as_it_is)) is not None:
+    if now.clean.mean() >= goal.target and (sure := hunt.confirm(as_it_is)) is not None:
         return _advice(now, as_it_is, sure, None, None, {}, 0, len(found))
     for number, change in enumerate(hunt.screened(found, progress), start=1):
         if (sure := hunt.confirm(change)) is not None:
@@ -105,9 +107,6 @@ def advise(
         return _advice(now, None, None, None, None, _means(now), hunt.n_tried, len(found))
     comparison, left = hunt.hold(now, closest)
     return _advice(now, None, None, closest, comparison, left, hunt.n_tried, len(found))
-
-
-MAX_CONFIRMED: Final = 20
 
 
 def _advice(
@@ -153,7 +152,7 @@ class Screened:
 
     n: int
     failing: tuple[int, ...]
-    """Replications in which a request failed."""
+    """Replications that were not clean."""
     mean_failed: float
     impossible: bool = False
 
@@ -167,16 +166,20 @@ def screen(candidate: Candidate, stopped: Callable[[], bool] = lambda: False) ->
         for replication in candidate.replications:
             if stopped():
                 raise Stopped
-            failed.append(
-                simulate(scenario, seed=candidate.seed, replication=replication, timing=timing).n_failed
-            )
-            if failed[-1]:
+            result = simulate(scenario, seed=candidate.seed, replication=replication, timing=timing)
+            failed.append(result.n_failed)
+            if not is_clean(result):
                 failing.append(replication)
             if len(failing) > candidate.n_allowed:
                 break
     except InputError:
         return Screened(n=0, failing=(), mean_failed=float("inf"), impossible=True)
     return Screened(n=len(failed), failing=tuple(failing), mean_failed=float(np.mean(failed)))
+
+
+def is_clean(result: Result) -> bool:
+    """Complete, no request failed, and the load lasted until the last old pod was gone."""
+    return result.n_failed == 0 and result.rollout_s is not None and not result.load_ended_too_soon
 
 
 class _Hunt:
@@ -234,7 +237,7 @@ class _Hunt:
             step = min(STEP, n - n_done)
             outcomes = self._replicate(change, runs=step, first=FRESH + n_done)
             n_done += step
-            n_zero += int(np.sum(outcomes.failed == 0))
+            n_zero += int(np.sum(outcomes.clean))
             if n_done - n_zero > allowed:
                 return None
         return Confirmed(n=n, n_zero=n_zero, lower=lower_bound(n_zero, n, goal.confidence))

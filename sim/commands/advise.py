@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 MOST_CHANGES = 50_000
+WATCHING_S = 60.0
+"""The load lasts so much longer while a change is searched: a longer sleep must not hide what comes after it."""
 EPILOG = """\b
 examples
   rollsim advise scenario.yaml
@@ -75,7 +77,8 @@ def advise(
             raise InputError(f"{name}: got {share:g}, expected a number between 0 and 1")
     overrides = sets_of(sets)
     files = ScenarioFiles.read(scenario, [overrides])
-    settings = _settings(files, overrides, allow, also)
+    watching = _watching(files, overrides)
+    settings = _settings(files, {**overrides, **watching}, allow, also)
     if n_changes(settings) > MOST_CHANGES:
         raise InputError(
             f"--allow: {n_changes(settings):,} combinations, the most that is searched is {MOST_CHANGES:,}; "
@@ -88,7 +91,9 @@ def advise(
         engine(n_workers=processes) as workers,
         progress_bar("combinations", len(found)) as progress,
     ):
-        advice = search(files, overrides, found, goal, seed=seed, engine=workers, progress=progress)
+        advice = search(
+            files, {**overrides, **watching}, found, goal, seed=seed, engine=workers, progress=progress
+        )
     diff, trouble = _patch(files, advice, overrides)
     if as_json:
         print(json.dumps(_facts(advice, goal, diff), indent=2))
@@ -104,6 +109,16 @@ def advise(
         sys.exit(1)
 
 
+def _watching(files: "ScenarioFiles", overrides: dict[str, Any]) -> dict[str, Any]:
+    """A load that is long enough to see the end of an old pod that sleeps longer."""
+    read, _ = files.load(overrides)
+    if not read.updates:
+        raise InputError(f"{files.given}: spec.update: missing; there is no rollout to make safe")
+    if read.load.duration_s is None:
+        return {}
+    return {"load.duration": f"{read.load.duration_s + WATCHING_S:g}s"}
+
+
 def _settings(
     files: "ScenarioFiles", overrides: dict[str, Any], allow: str, also: list[str]
 ) -> "list[Setting]":
@@ -116,8 +131,6 @@ def _settings(
     if unknown := next((name for name in allowed if name not in SETTINGS), None):
         raise InputError(f"--allow {unknown}: allowed: {', '.join(SETTINGS)}")
     read, _ = files.load(overrides)
-    if not read.updates:
-        raise InputError(f"{files.given}: spec.update: missing; there is no rollout to make safe")
     [document] = [each for each in read_documents(files.given) if each.kind == "Scenario"]
     spec = Overrides.parse(overrides).for_scenario(document).data["spec"]
     settings = settings_of(read, spec.get("images") or {}, allowed)
@@ -201,6 +214,13 @@ def _print(scenario: Path, advice: "Advice", goal: "Goal", settings: "list[Setti
         f"{scenario}: now {now.failed.mean():,.1f} requests fail in the mean, none in "
         f"{(now.failed == 0).mean():.0%} of {now.n} simulated rollouts"
     )
+    if now.ended_too_soon.any():
+        print(
+            f"the load ends before the last old pod is gone in {now.ended_too_soon.mean():.0%} of them: "
+            "these count as failed, give it a duration or more requests"
+        )
+    if (never := float((now.rollout_s != now.rollout_s).mean())) > 0:
+        print(f"the rollout is never complete in {never:.0%} of them: these count as failed")
     if advice.change is not None and not advice.change.options:
         print(f"nothing to change: {_sure(advice, goal)}")
         return

@@ -21,7 +21,7 @@ from sim.scenario.durations import shown
 from sim.scenario.overrides import split_path
 from sim.scenario.reader import one_line
 
-MAX_VALUES: Final = 1_000_000
+MAX_VALUES: Final = 100_000
 _NUMBER: Final = r"[-+]?\d+(?:\.\d+)?"
 _UNIT: Final = r"[A-Za-z%]*(?:/[a-z]+)?"
 _RANGE: Final = re.compile(rf"({_NUMBER})({_UNIT})\.\.({_NUMBER})({_UNIT})(?::(\d+)(:log)?)?")
@@ -146,10 +146,12 @@ def _choice(path: str, value: Any) -> Choice:
 
 def _items(text: str, where: str) -> list[str]:
     """*text* at its commas, those inside brackets or quotes left alone."""
-    items, depth, quote = [""], 0, ""
+    items, depth, quote, escaped = [""], 0, "", False
     for character in text:
         if quote:
-            quote = "" if character == quote else quote
+            if character == quote and not escaped:
+                quote = ""
+            escaped = character == "\\" and quote == '"' and not escaped
         elif character in "\"'" and items[-1].rstrip()[-1:] in ("", *"[{,:"):
             quote = character  # inside a word it is a letter
         elif character in _OPEN:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,9 +101,9 @@ class Store:
             The disk takes no more.
         """
         for first, last in _runs(sorted(finished)):
-            tables = [self._rows(index, finished[index]) for index in range(first, last + 1)]
+            units = range(first, last + 1)
             with self._aside(self.parts / f"units-{first}-{last}.parquet") as aside:
-                pq.write_table(pa.concat_tables(tables), aside)
+                pq.write_table(self._rows(units, [finished[unit] for unit in units]), aside)
             self.done[first : last + 1] = True
 
     def finish(self) -> None:
@@ -141,27 +142,49 @@ class Store:
 
     # ------------------------------------------------------------ rows
 
-    def _rows(self, unit: int, outcomes: Outcomes) -> pa.Table:
-        """The rows of one unit; of an impossible point one row that says why."""
-        point = self.plan.point_of(unit)
-        n = outcomes.n
-        if outcomes.error is not None:
-            n = 1 if unit % self.plan.units_per_point == 0 else 0
-        columns: dict[str, Any] = {"point": np.full(n, point)}
-        for parameter, choice in zip(self.plan.parameters, self.plan.point(point), strict=True):
-            kind = self.schema.field(parameter.name).type
-            columns[parameter.name] = pa.array([_stored(choice.value, kind)] * n, kind)
-        if outcomes.error is not None:
-            nothing = {
-                name: pa.nulls(n, kind) for name, kind in [*_COUNTS, *((c, pa.int64()) for c in CAUSES)]
-            }
-            return pa.table(columns | nothing | {"error": [outcomes.error] * n}, schema=self.schema)
+    def _rows(self, units: Sequence[int], outcomes: Sequence[Outcomes]) -> pa.Table:
+        """The rows of neighbouring units; of an impossible point one row that says why."""
+        tables = []
+        pairs = zip(units, outcomes, strict=True)
+        for error, some in groupby(pairs, key=lambda pair: pair[1].error):
+            kept = list(some)
+            if error is None:
+                tables.append(self._counted(*zip(*kept, strict=True)))
+            else:
+                tables.append(self._impossible([unit for unit, _ in kept], error))
+        return pa.concat_tables(tables)
+
+    def _counted(self, units: Sequence[int], outcomes: Sequence[Outcomes]) -> pa.Table:
+        columns = self._point_columns(units, [each.n for each in outcomes])
         for name, kind in _COUNTS:
-            columns[name] = pa.array(getattr(outcomes, name), kind, from_pandas=True)  # NaN is null
-        for index, cause in enumerate(CAUSES):
-            columns[cause] = outcomes.causes[:, index]
-        columns["error"] = pa.nulls(n, pa.string())
+            values = np.concatenate([getattr(each, name) for each in outcomes])
+            columns[name] = pa.array(values, kind, from_pandas=True)  # NaN is null
+        causes = np.concatenate([each.causes for each in outcomes])
+        columns |= {cause: causes[:, index] for index, cause in enumerate(CAUSES)}
+        columns["error"] = pa.nulls(len(causes), pa.string())
         return pa.table(columns, schema=self.schema)
+
+    def _impossible(self, units: Sequence[int], error: str) -> pa.Table:
+        firsts = [unit for unit in units if unit % self.plan.units_per_point == 0]
+        columns = self._point_columns(firsts, [1] * len(firsts))
+        for name, kind in (*_COUNTS, *((cause, pa.int64()) for cause in CAUSES)):
+            columns[name] = pa.nulls(len(firsts), kind)
+        columns["error"] = [error] * len(firsts)
+        return pa.table(columns, schema=self.schema)
+
+    def _point_columns(self, units: Sequence[int], lengths: Sequence[int]) -> dict[str, Any]:
+        points = [self.plan.point_of(unit) for unit in units]
+        chosen = [self.plan.point(point) for point in points]
+        columns: dict[str, Any] = {"point": np.repeat(np.array(points, dtype=np.int64), lengths)}
+        for index, parameter in enumerate(self.plan.parameters):
+            kind = self.schema.field(parameter.name).type
+            values = [
+                _stored(choices[index].value, kind)
+                for choices, n in zip(chosen, lengths, strict=True)
+                for _ in range(n)
+            ]
+            columns[parameter.name] = pa.array(values, kind)
+        return columns
 
     def _in_order(self) -> Iterator[pa.Table]:
         for _, _, path in sorted(_parts_in(self.parts)):

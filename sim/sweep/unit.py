@@ -87,6 +87,11 @@ class Outcomes:
     def n(self) -> int:
         return len(self.failed)
 
+    @property
+    def clean(self) -> NDArray[np.bool_]:
+        """Rollouts that were complete, failed no request, and had the load watching to their end."""
+        return np.asarray((self.failed == 0) & ~np.isnan(self.rollout_s) & ~self.ended_too_soon)
+
 
 def sets_json(sets: Mapping[str, Any]) -> str:
     """As a `Unit` holds them: in their order, which is that of their effect."""
