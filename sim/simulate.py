@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+MOST_UTILISED: Final = 0.95
+"""A paced load beyond this would not keep its pace."""
 LONGEST_AFTER_LOAD_S: Final = 180.0
 """The run goes on after the load until the last old pod is gone, at most so long."""
 
@@ -179,7 +181,7 @@ def simulate(
     timing = timing or load_timing(scenario.timing, beside=scenario.source.parent)
     world = World(env, {s.name: s for s in scenario.services})
     holder: list[Traffic] = []
-    plane = ControlPlane(env, world, scenario, timing, streams, lambda: _pressure(scenario, holder))
+    plane = ControlPlane(env, world, scenario, timing, streams, lambda: _pressure(scenario, timing, holder))
     traffic = layer(env, world, scenario, timing, streams, plane.proxy_watch.proxies, stepwise=stepwise)
     holder.append(traffic)
     traffic.start()
@@ -203,12 +205,20 @@ def simulate(
     )
 
 
-def _pressure(scenario: Scenario, holder: list[Traffic]) -> float:
-    """Processor sharing: the client, one process of each tier and the node's own work on the cores there are."""
-    if not holder or holder[0].over or not holder[0].saturating:
+def _pressure(scenario: Scenario, timing: Timing, holder: list[Traffic]) -> float:
+    """By how much the load stretches what costs CPU on the node, over a node with its own work alone.
+
+    A client without pause: processor sharing of it, of one process of each tier and of the node's own work.
+    A paced one: the mean stretch of an M/M/c processor-sharing queue is near 1 / (1 - u^c) at utilisation u.
+    """
+    if not holder or holder[0].over:
         return 1.0
-    busy = 3 + int(holder[0].has_proxy)
-    return max(1.0, busy / scenario.cluster.cores)
+    traffic, cores = holder[0], scenario.cluster.cores
+    if traffic.saturating:
+        return max(1.0, (3 + int(traffic.has_proxy)) / cores)
+    own = min(timing.node_utilisation, MOST_UTILISED)
+    both = min(own + traffic.utilisation, MOST_UTILISED)
+    return (1 - own**cores) / (1 - both**cores)
 
 
 def _old_pods(plane: ControlPlane, scenario: Scenario, updates: Any) -> list[str]:

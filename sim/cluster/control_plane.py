@@ -13,6 +13,7 @@ from sim.cluster.endpointslice import EndpointSliceController
 from sim.cluster.health_check import ProxyWatch
 from sim.cluster.kube_proxy import KubeProxy
 from sim.cluster.kubelet import Kubelet
+from sim.cluster.node_cpu import NodeCpu
 from sim.cluster.replicaset import ReplicaSetController
 from sim.cluster.scheduler import Scheduler
 from sim.delays import Delays
@@ -48,7 +49,10 @@ class ControlPlane:
         self._uids = streams.take("uids")
         self._templates: dict[tuple[str, str], PodTemplate] = {}
         self.api = Api(env)
-        self.kubelets = [Kubelet(env, world, self.api, self._delays(f"kubelet/{n}"), n) for n in self._nodes]
+        self.kubelets = [
+            Kubelet(env, world, self.api, self._delays(f"kubelet/{n}"), n, self._node_cpu())
+            for n in self._nodes
+        ]
         self._proxies = [
             KubeProxy(env, world, self.api, self._delays(f"kube-proxy/{n}"), n) for n in self._nodes
         ]
@@ -75,6 +79,10 @@ class ControlPlane:
     @property
     def _nodes(self) -> range:
         return range(self._scenario.cluster.nodes)
+
+    def _node_cpu(self) -> NodeCpu:
+        cores, each = self._scenario.cluster.cores, self._timing.operation_cores
+        return NodeCpu(self._env, cores=cores, operation_cores=each)
 
     def _delays(self, actor: str) -> Delays:
         return Delays(self._timing, self._streams.take(actor), self._pressure)

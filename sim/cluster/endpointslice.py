@@ -110,10 +110,12 @@ class EndpointSliceController:
     def _run(self) -> Process:
         while True:
             yield from self._queue.get()
-            yield self._env.timeout(self._delays("endpointslice_sync"))
             yield from self._sync()
 
     def _sync(self) -> Process:
+        """Looks at its caches midway: pods that change after that ask for another sync."""
+        half_s = self._delays("endpointslice_sync") / 2
+        yield self._env.timeout(half_s)
         last = self._api.slices[self._service.name]
         if self._seen_generation < last.generation:
             self._queue.add_after(self._backoff_s)
@@ -121,6 +123,7 @@ class EndpointSliceController:
             return
         self._backoff_s = FIRST_BACKOFF_S
         view = self._view(last.generation + 1)
+        yield self._env.timeout(half_s)
         if view.endpoints == last.endpoints:
             return
         yield from self._bucket.take()

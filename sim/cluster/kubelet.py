@@ -13,6 +13,7 @@ import simpy
 from sim.cluster.api import Api, PodStage, PodView
 from sim.cluster.container import RunningContainer
 from sim.cluster.crash_loop import RETRY_S
+from sim.cluster.node_cpu import NodeCpu
 from sim.cluster.pleg import RELIST_PERIOD_S, Pleg
 from sim.cluster.prober import Prober
 from sim.cluster.probes import Verdict
@@ -29,12 +30,15 @@ OLD_PROBES_S = 3600.0
 class Kubelet:
     """One node's agent; it takes the pods that are bound to its node."""
 
-    def __init__(self, env: simpy.Environment, world: World, api: Api, delays: Delays, node: int) -> None:
+    def __init__(
+        self, env: simpy.Environment, world: World, api: Api, delays: Delays, node: int, cpu: NodeCpu
+    ) -> None:
         self.env = env
         self.world = world
         self.api = api
         self.delays = delays
         self.node = node
+        self.cpu = cpu
         self.pleg = Pleg(env, delays, first_s=float(delays.rng.random()) * RELIST_PERIOD_S)
         self.status = StatusManager(env, world, api, delays)
         self._workers: dict[str, PodWorker] = {}
@@ -141,7 +145,7 @@ class PodWorker:
             if self.pod.template.has_volumes:  # the service account's token is one
                 yield env.timeout(delays("volume_wait"))
             probes_from_s = float(env.now)
-            yield env.timeout(delays("sandbox"))
+            yield from self._kubelet.cpu.work(delays("sandbox"))
             self._log("sandbox")
             for container in self._containers:
                 container.server.move(ServerPhase.STARTING)
@@ -161,7 +165,7 @@ class PodWorker:
         self._report()
 
     def _start_container(self, container: RunningContainer) -> Process:
-        yield self._env.timeout(self._delays("container_start"))
+        yield from self._kubelet.cpu.work(self._delays("container_start"))
         container.start()
         if (hook := container.server.container.post_start) is not None:
             _, hook_s = container.hook_s(hook)
@@ -222,7 +226,7 @@ class PodWorker:
             yield from self._kubelet.pleg.newer_than(self._synced_s)
             grace_s = effective_grace_s(self.pod.template.termination_grace_period_s)
             yield env.all_of([env.process(self._stop(c, grace_s)) for c in self._containers if c.alive])
-            yield env.timeout(delays("exit_to_netns_gone"))
+            yield from self._kubelet.cpu.work(delays("exit_to_netns_gone"))
             self.stage = PodStage.TERMINAL
             for container in self._containers:
                 container.server.move(ServerPhase.VANISHED)
@@ -247,7 +251,7 @@ class PodWorker:
         if not container.alive:
             return
         plan = plan_shutdown(pre_stop_s=pre_stop_s, grace_s=grace_s)
-        yield env.timeout(self._delays("signal_delivery"))
+        yield from self._kubelet.cpu.work(self._delays("signal_delivery"))
         container.signal(server.image.stop_signal)
         yield container.ended | env.timeout(plan.sigkill_after_signal_s)
         if container.alive:

@@ -78,11 +78,21 @@ class Timing:
     request_cpu_s: Mapping[
         str, float
     ]  # CPU of one request by part: ab, wrk, nginx, haproxy, generic, connect
+    operation_cores: float  # cores that the start or the end of one pod keeps busy
+    node_utilisation: float  # share of the node's cores that a rollout takes without any load
     ab_spin_cpu_s: float  # one round of ab's poll loop on a connect in error
     refused_cpu_s: float  # CPU of one refused connect of a client without pause
 
 
-_SCALARS: Final = ("p_first_kick", "p_second_kick", "proxy_min_interval_s", "refused_cpu_s", "ab_spin_cpu_s")
+_SCALARS: Final = (
+    "p_first_kick",
+    "p_second_kick",
+    "proxy_min_interval_s",
+    "refused_cpu_s",
+    "ab_spin_cpu_s",
+    "node_utilisation",
+    "operation_cores",
+)
 
 
 def profile_path(name: str, *, beside: Path) -> Path:

@@ -1,7 +1,7 @@
 """The load: its connections, its pace, its end, and the tally of what became of its requests."""
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from sim.traffic.exchange import Connection
 from sim.traffic.hop import keeps_backends
 from sim.traffic.keepalive import age_limit_s, idle_limit_s, requests_per_link
 from sim.traffic.links import Link, Stage, announces_close
+from sim.traffic.old_ports import OldPorts
 from sim.traffic.open_loop import Arrivals
 from sim.traffic.pace import Pace, Route, Segment, saturated
 from sim.traffic.routing import Refusal, Way, refusal
@@ -123,6 +124,7 @@ class Traffic:
         self.longest_s = self.load.duration_s or 3600.0
         self._cores = scenario.cluster.cores
         self._rng = streams.take("load")
+        self.old_ports = OldPorts(self, streams.take("ports"))
         self._changed = env.event()
         self._n_hanging = 0
         self._n_hanging_changes: object = None
@@ -214,11 +216,21 @@ class Traffic:
                 self.stop()
                 return
             yield self.env.timeout(max(1e-4, 0.98 * left * self._request_every_s()))
-            if self._arrivals is not None:
-                self._arrivals.meet()
-            for connection in self.connections:
-                connection.on_rules()  # nothing has changed, but it counts
-            self._tell()
+            self.look()
+
+    def look(self, act: Callable[[], None] = lambda: None) -> None:
+        """Everybody finds out where its requests are by now, though nothing has changed; then *act*."""
+        if self._arrivals is not None:
+            self._arrivals.meet()
+        for connection in self.connections:
+            connection.on_rules()
+        act()
+        self._tell()
+
+    @property
+    def requests_per_s(self) -> float:
+        """In steady state."""
+        return 1 / self._request_every_s()
 
     def _request_every_s(self) -> float:
         if isinstance(self.load.arrivals, OpenLoop):
@@ -439,8 +451,11 @@ class Traffic:
     def backend_sent_s(self, rng: Rng) -> float:
         return self._backend_sent().draw_s(rng)
 
-    def _saturated_waits(self) -> tuple[float, float, float]:
-        """Waits for the client's CPU, for the front tier's and for the app's. [s]"""
+    def request_cpu_s(self) -> tuple[float, float, float]:
+        """CPU of one request in the client, in the app and in the proxy. [s]
+
+        On one machine the wire is the kernel's work, and counts as CPU of both ends.
+        """
         cpu = self.timing.request_cpu_s
         connect_s = cpu["connect"]
         client_s = cpu.get(self.kind.name, cpu["ab"]) + (0.0 if self.keeps else connect_s)
@@ -448,12 +463,23 @@ class Traffic:
         app_s = cpu[(app_image.server if app_image else ServerKind.NGINX).value]
         if not (self.keeps_backends if self.has_proxy else self.keeps):
             app_s += connect_s  # accept and close
-        # on one machine the wire is the kernel's work, and counts as CPU
+        backend_connect_s = 0.0 if self.keeps_backends else connect_s
+        return client_s, app_s, cpu["haproxy"] + backend_connect_s if self.has_proxy else 0.0
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the node's cores that the requests of a paced load take, without any update."""
+        client_s, *servers_s = self.request_cpu_s()
+        cpu_s = sum(servers_s) + (0.0 if self.forwarded else client_s)
+        return cpu_s / self._request_every_s() / self._cores
+
+    def _saturated_waits(self) -> tuple[float, float, float]:
+        """Waits for the client's CPU, for the front tier's and for the app's. [s]"""
+        client_s, app_s, proxy_s = self.request_cpu_s()
         delay_s = self.answer(self._apps[0]).mean_s if self._apps else 0.0
         tiers = [(app_s, max(1, len(self._apps)))]
         if self.has_proxy:
-            backend_connect_s = 0.0 if self.keeps_backends else connect_s
-            tiers.append((cpu["haproxy"] + backend_connect_s, max(1, len(self.targets(0)) * self._cores)))
+            tiers.append((proxy_s, max(1, len(self.targets(0)) * self._cores)))
         _, at_client_s, at_servers_s = saturated(
             connections=self.load.connections,
             cores=self._cores,

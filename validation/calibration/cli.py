@@ -39,6 +39,7 @@ class Step:
 
 STEPS: Final = (
     Step("cycles-idle-1.csv", "pod_cycles", ("--idle", "3", "--seconds", "240")),
+    Step("cycles-three-1.csv", "pod_cycles", ("--pods", "3", "--idle", "3", "--seconds", "150")),
     Step("rules-idle.csv", "rule_changes"),
     Step("vanishing.csv", "vanishing"),
     Step("loopback-paced-sigterm.csv", "stops", ("paced", "SIGTERM"), on_lab=False),

@@ -7,6 +7,7 @@ uses it. `--busy` saturates the node meanwhile with ab against another Service.
 import argparse
 import csv
 import json
+import os
 import random
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any, Final
 from sim.scenario import load
 from validation.calibration.kube_api import KubeApi
 from validation.calibration.recorder import Event, Recorder
+from validation.counters import CPU_USAGE
 from validation.lab.cluster import Lab
 from validation.lab.workload import ensure_images
 
@@ -83,6 +85,11 @@ def node_process(lab: Lab) -> int:
     )
 
 
+def cluster_cpu_s(lab: Lab) -> float:
+    """CPU that the nodes have used so far. [s]"""
+    return sum(int(lab.in_node("sh", "-c", CPU_USAGE, node=node)) for node in lab.nodes) / 1e9
+
+
 def wait(until: Callable[[], bool], timeout_s: float) -> bool:
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
@@ -107,6 +114,7 @@ def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
     scale = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/calib/scale"
     client = None
     with recorder.running(lab.kubeconfig, node_process(lab)):
+        used_s, cycles_begun_s = cluster_cpu_s(lab), time.monotonic()
         if options.busy:
             client = lab.start_in_load(
                 ["ab", "-q", "-l", "-r", "-k", "-c", "10", "-t", str(int(options.seconds) + 5), "-n", "50000000",
@@ -129,6 +137,9 @@ def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
             recorder.add(sent_s, "scale.sent", "", f"down {time.monotonic() - sent_s:.6f}")
             if not wait(lambda: len(mine("pod.removed")) >= options.pods, 40):
                 raise TimeoutError("the pods were not removed within 40 s")
+        now_s = time.monotonic()
+        share = (cluster_cpu_s(lab) - used_s) / (now_s - cycles_begun_s) / len(os.sched_getaffinity(0))
+        recorder.add(now_s, "cpu.share", "cluster", f"{share:.4f}")
         if client:
             client.terminate()
     return recorder

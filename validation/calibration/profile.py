@@ -44,6 +44,7 @@ MACHINE: Final = "machine.json"
 WATCH_HOP_S: Final = 0.001
 BEFORE_CNI_S: Final = 0.050
 """Of RunPodSandbox, before the CNI plugin runs: what bound-to-CNI leaves when the volume wait is taken at 300 ms."""
+UNMEASURED_CPU: Final = "requests: 300.0e-6, go-http: 20.0e-6, generic: 30.0e-6"
 LOST_KICK_S: Final = 0.5
 """A pod Ready later than this after its address was not made ready by its first kick."""
 
@@ -92,9 +93,41 @@ def _steps(data: Path, pattern: str) -> tuple[Steps, Steps]:
 def idle_profile(data: Path) -> str:
     """The profile of the cluster left alone."""
     start, stop = _steps(data, "cycles-idle-*.csv")
-    return _head(HEAD, data) + "".join(
-        [*_controllers(start, stop, data), *_kubelet(start, stop), *_rest(data)]
+    parts = [*_controllers(start, stop, data), *_kubelet(start, stop), *_rest(data), *_request_cpu(data)]
+    return _head(HEAD, data) + "".join([*parts, _node_utilisation(data), _operation_cores(data)])
+
+
+def _node_utilisation(data: Path) -> str:
+    shares = [
+        float(event.detail)
+        for path in sorted(data.glob("cycles-idle-*.csv"))
+        for event in read_log(path)
+        if event.kind == "cpu.share"
+    ]
+    share = float(np.mean(shares))
+    return _value(
+        "node_utilisation", f"{share:.3f}", "CPU of the node's container while pods come and go, of all cores"
     )
+
+
+def _operation_cores(data: Path) -> str:
+    """Cores that one start or end keeps busy: from how much slower three at once are than one.
+
+    Processor sharing: n operations of k cores each on c cores take n k / c times as long as one.
+    """
+    alone, three = _steps(data, "cycles-idle-*.csv"), _steps(data, "cycles-three-*.csv")
+    ratios = [
+        float(np.median(of_three[step]) / np.median(of_one[step]))
+        for of_one, of_three in zip(alone, three, strict=True)
+        for step in ("cni_to_pause", "pause_to_server", "exit_to_netns_gone")
+        if step in of_one
+    ]
+    cores = int(json.loads((data / MACHINE).read_text(encoding="utf-8"))["cores"])
+    n = len(three[0]["cni_to_pause"])
+    found = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    return _value("operation_cores", f"{cores * float(np.median(ratios)) / 3:.2f}",
+                  f"n={n}; three pods at once against one: sandbox, container and network namespace take "
+                  f"{found} times as long on {cores} cores")  # fmt: skip
 
 
 def busy_profile(data: Path) -> str:
@@ -164,6 +197,38 @@ def _kubelet(start: Steps, stop: Steps) -> list[str]:
         _entry("terminal_to_removed", stop["terminal_to_removed"], "terminal status to object gone"),
         _value("p_first_kick", f"{(len(first_round) + 1) / (ready + 2):.3f}",
                f"{len(first_round)} of {ready} pods Ready within 0.5 s of their address (period 60 s); (k+1)/(n+2)"),
+    ]  # fmt: skip
+
+
+def _request_cpu(data: Path) -> list[str]:
+    """CPU of one request by part, from clients on loopback: kept connections, and what a new one adds."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    with (data / "loopback-cost.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            rows.setdefault(row["name"], []).append(row)
+
+    def mean_us(name: str, part: str) -> float:
+        return float(np.mean([float(row[f"{part}_us"]) for row in rows[name]]))
+
+    kept, anew = "ab -k direct", "ab direct"
+    connect = (
+        mean_us(anew, "client") - mean_us(kept, "client") + mean_us(anew, "nginx") - mean_us(kept, "nginx")
+    ) / 2
+    parts = {
+        "ab": mean_us(kept, "client"),
+        "wrk": mean_us("wrk direct", "client"),
+        "plain": mean_us("plain direct", "client"),
+        "nginx": mean_us(kept, "nginx"),
+        "haproxy": mean_us("ab -k haproxy", "haproxy") - connect,
+        "connect": connect,
+    }
+    measured = ", ".join(f"{part}: {us:.1f}e-6" for part, us in parts.items())
+    n = len(rows[kept])
+    return [
+        _value("request_cpu_s", f"{{{measured}, {UNMEASURED_CPU}}}",
+               f"n={n} runs of each client on loopback; connect, paid on both sides, is half of what a connection for "
+               "each request adds to ab and nginx; requests, go-http and generic as in defaults"),
+        _value("refused_cpu_s", f"{mean_us('ab refused', 'client'):.1f}e-6", f"n={n} runs of ab against a closed port"),
     ]  # fmt: skip
 
 

@@ -5,16 +5,19 @@ Each row: one client run; the client's CPU from its rusage, the servers' from th
 
 import argparse
 import csv
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from validation.calibration.loopback import Server, haproxy, nginx, parse_ab
+from validation.clients.plain import Settings
 
 APP: Final = 18080
 PROXY: Final = 18081
@@ -38,6 +41,8 @@ def run(name: str, argv: Sequence[str], servers: dict[str, Server]) -> dict[str,
     wall_s = time.monotonic() - begun_s
     if argv[0] == "ab":
         requests = float(parse_ab(out).complete)
+    elif argv[0] == sys.executable:
+        requests = float(json.loads(out.splitlines()[-1])["requests"])
     else:
         requests = float(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]
     row: dict[str, Any] = {
@@ -66,6 +71,9 @@ def measure(seconds: int) -> list[dict[str, Any]]:
         ):
             rows.append(run(name, [*client, f"http://127.0.0.1:{port}/index.html"], servers))
             time.sleep(0.5)
+        settings = Settings(port=APP, connections=20, think_s=0.02, duration_s=seconds)
+        own = [sys.executable, "-m", "validation.clients.plain", "--settings", json.dumps(asdict(settings))]
+        rows.append(run("plain direct", own, only))
     refused = ["ab", "-q", "-l", "-r", "-c", "10", "-n", "100000", f"http://127.0.0.1:{CLOSED}/"]
     rows.append(run("ab refused", refused, {}))
     return rows
