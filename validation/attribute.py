@@ -55,6 +55,7 @@ class History:
         self.pods: dict[str, _Pod] = {}
         self._startup_s = {r: image.startup.mean_s for r, image in scenario.images.items()}
         templates = [d.template for d in (*scenario.deployments, *(update.to for update in scenario.updates))]
+        self._hook_s = {c.image: c.pre_stop.duration_s for t in templates for c in t.containers if c.pre_stop}
         self._probed = {c.image for template in templates for c in template.containers if c.readiness}
         self._proxies = {r for r, i in scenario.images.items() if i.server is ServerKind.HAPROXY}
         self.entry = scenario.load.service
@@ -94,6 +95,11 @@ class History:
             return False
         within_s = self._startup_s.get(pod.image, 0.0) + START_MARGIN_S
         return any(0 <= at_s - started_s <= within_s for started_s in pod.started_s)
+
+    def is_stopping(self, pod: _Pod, at_s: float) -> bool:
+        """Whether its server may have closed its listener: it has ended, or its preStop hook is over."""
+        hook_s = self._hook_s.get(pod.image, 0.0)
+        return not pod.listens(at_s) or (pod.deleted_s is not None and pod.deleted_s + hook_s <= at_s)
 
     def is_proxy(self, pod: _Pod) -> bool:
         return pod.image in self._proxies
@@ -183,7 +189,7 @@ def _refused(at_s: float, history: History) -> Cause | None:
     if not endpoints:
         return Cause.NO_ENDPOINT
     pods = [pod for ip in endpoints if (pod := history.at_address(ip))]
-    stale = [p for p in pods if not p.listens(at_s) or (p.deleted_s is not None and p.deleted_s <= at_s)]
+    stale = [pod for pod in pods if history.is_stopping(pod, at_s)]
     starting = [pod for pod in pods if history.is_starting(pod, at_s)]
     if not stale and not starting:
         return None

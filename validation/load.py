@@ -218,7 +218,9 @@ class OnNode:
     def stop(self) -> None:
         if self._process.poll() is None:
             if pid := self._word("pid"):
-                self._lab.in_load("kill", pid)
+                self._lab.in_load(
+                    "sh", "-c", f"kill {int(pid)} 2>/dev/null || true"
+                )  # it may just have ended
             self._process.terminate()
             self._process.wait()
 

@@ -63,7 +63,7 @@ class Cruise:
     def ways(self) -> list[Way]:
         """The ways of the coming requests; empty where they cannot be drawn together."""
         conn, traffic = self._conn, self._conn.traffic
-        if traffic.stepwise:
+        if traffic.stepwise or conn.old_port is not None:
             return []
         if traffic.keeps:
             link = conn.link

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import simpy
 
 from sim.outcomes import Cause, Failure, Seen
+from sim.proxies import Proxy
 from sim.scenario.timing import Vanished
 from sim.traffic import haproxy
 from sim.traffic.clients import IDEMPOTENT
 from sim.traffic.cruise import Cruise, Resume
 from sim.traffic.hop import Hop
 from sim.traffic.keepalive import min_idle_s
-from sim.traffic.links import BackendBroken, Failed, Link, LoadOver, Stage, closes_idle, hit
+from sim.traffic.links import BackendBroken, Failed, HungAtTheEnd, Link, LoadOver, Stage, closes_idle, hit
 from sim.traffic.routing import (
     SYN_AGAIN_AFTER_S,
     SYN_GIVES_UP_AFTER_S,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Steps = Generator[simpy.Event, Any, None]
 _DIRECT: Final = (Stage.IN_SERVICE, Stage.STREAMING)
+_UNANSWERED: Final = (Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING)
+_UNANSWERED_BEHIND: Final = (Seen.ANSWER_TIMEOUT, Cause.PROXY_CONNECT_WAIT, Stage.IN_SERVICE)
 NEVER: Final = float("inf")
 
 
@@ -52,6 +55,10 @@ class Connection:
         """(rules at the time, ways): see `steer`."""
         self.idle_since_s = float(self.env.now)
         self.is_idle = True
+        self.old_port: Server | None = None
+        """Where connection tracking sends the next connect, whatever the rules say (old_ports.py)."""
+        self.hangs = False
+        """It waits for an address that does not answer."""
         self._wake: simpy.Event | None = None
         self._deadline_s = NEVER
         self._deadline_cause = Cause.SLOW_ANSWER
@@ -164,6 +171,10 @@ class Connection:
             resume = None
         try:
             yield from self._request(resume)
+        except HungAtTheEnd as hung:
+            reused = self.link is not None and self.link.n_requests > 1
+            self.traffic.tally.failures.append(self._failure(hung.failed, reused=reused, fin_before=False))
+            self.hang_up()
         except LoadOver:
             self.traffic.tally.n_open += 1
             self.hang_up()
@@ -213,16 +224,17 @@ class Connection:
                 return
 
     def _fail(self, failed: Failed, *, reused: bool, fin_before: bool) -> None:
-        self.traffic.fail(
-            Failure(
-                at_s=float(self.env.now),
-                cause=failed.cause,
-                seen=failed.seen,
-                reused=reused,
-                connection=self.index,
-                pod=failed.pod,
-                phase="idle" if fin_before else failed.stage.value,
-            )
+        self.traffic.fail(self._failure(failed, reused=reused, fin_before=fin_before))
+
+    def _failure(self, failed: Failed, *, reused: bool, fin_before: bool) -> Failure:
+        return Failure(
+            at_s=float(self.env.now),
+            cause=failed.cause,
+            seen=failed.seen,
+            reused=reused,
+            connection=self.index,
+            pod=failed.pod,
+            phase="idle" if fin_before else failed.stage.value,
         )
 
     # ------------------------------------------------------------------ one attempt
@@ -454,7 +466,7 @@ class Connection:
             wait_s = left_s if answer is Vanished.SILENCE_PINNED else min(gap_s, left_s)
             traffic.hangs(+1)
             try:
-                yield from self.wait(wait_s)
+                yield from self.hang(self.wait(wait_s), float(env.now) + wait_s, server)
             finally:
                 traffic.hangs(-1)
             if wait_s >= left_s:
@@ -474,7 +486,41 @@ class Connection:
         finally:
             self.traffic.spins(-1)
 
+    def hang(
+        self,
+        waiting: Generator[simpy.Event, Any, Any],
+        ends_s: float,
+        server: Server,
+        proxy: Proxy | None = None,
+    ) -> Steps:
+        """Go through *waiting*, up to *ends_s*, for *server*'s vanished address; then the socket is closed.
+
+        Raises
+        ------
+        LoadOver
+            HungAtTheEnd where the request will not be answered in its time.
+        """
+        self.hangs = True
+        self.traffic.old_ports.hangs(+1)
+        try:
+            yield from waiting
+        except LoadOver:
+            if not self.traffic.kind.gives_up or (proxy is not None and self._deadline_s > ends_s):
+                raise
+            seen, cause, stage = _UNANSWERED if proxy is None else _UNANSWERED_BEHIND
+            raise HungAtTheEnd(Failed(seen, cause, stage, server.pod.name)) from None
+        finally:
+            self.hangs = False
+            self.traffic.old_ports.hangs(-1)
+            self.traffic.old_ports.leave(self, server, proxy)
+
+    def take_old_port(self) -> Server | None:
+        server, self.old_port = self.old_port, None
+        return server
+
     def _draw(self) -> Server | None:
+        if not self.traffic.has_proxy and (old := self.take_old_port()) is not None:
+            return old
         ways = self.steered()
         way = pick_way(ways, self.rng)
         if way is None:

@@ -304,7 +304,7 @@ def _one_attempt(
     for gap_s in SYN_AGAIN_AFTER_S:
         possible = proxy.targets(traffic.world, line)
         forced = attempt.forced if attempt.forced in possible else None
-        target = forced or pick(possible, conn.rng)
+        target = (None if line.is_slot else conn.take_old_port()) or forced or pick(possible, conn.rng)
         attempt.forced = None
         attempt.pod = target.pod.name if target is not None else None
         if target is None or refusal(target) is not None:
@@ -318,7 +318,8 @@ def _one_attempt(
         conn.waits_for(Cause.PROXY_CONNECT_WAIT)
         left_s = began_s + limit_s - float(conn.env.now)
         wait_s = left_s if answer is Vanished.SILENCE_PINNED else min(gap_s, left_s)
-        yield from conn.spend(Stage.IN_SERVICE, wait_s)
+        ends_s = float(conn.env.now) + wait_s
+        yield from conn.hang(conn.spend(Stage.IN_SERVICE, wait_s), ends_s, target, proxy)
         if wait_s >= left_s:
             break
     attempt.silent = True

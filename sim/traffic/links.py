@@ -82,6 +82,14 @@ class LoadOver(Exception):
     """The load has ended while a request was under way."""
 
 
+class HungAtTheEnd(LoadOver):
+    """It waits for a dead address until its own time-out: no more requests begin, but this one will fail."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(str(failed))
+        self.failed = failed
+
+
 def hit(stage: Stage, link: Link) -> tuple[Seen, Cause] | None:
     """What a request on *link* sees now; None: nothing (a deaf server answers when it exits)."""
     server = link.server

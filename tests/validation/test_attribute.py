@@ -153,3 +153,19 @@ def test_stopping_proxy_is_like_any_server():
     ]
     row = failure("eof_reused", peer="closed", pod_ip=PROXY)
     assert cause(row, proxied(*stop), PROXIED) == Cause.IDLE_CLOSED.value
+
+
+def test_a_pod_in_its_pre_stop_hook_refuses_nobody():
+    """It is deleted and still listens: the refusals at that time are the starting pod's."""
+    hooked = load_one(CONFIGS / "matrix" / "close-slow-start.yaml")
+    image, new_image = "rollsim/app:red", "rollsim/app:blue-slow"
+    assert image in {c.image for d in hooked.deployments for c in d.template.containers}
+    rows = [
+        pod(-3, "old", OLD, image=image),
+        pod(4.9, "new", NEW, image=new_image),
+        container(5.0, "new", "start"),
+        rules(5.05, "myapp", OLD, NEW),
+        pod(5.1, "old", OLD, image=image, deleting=True),
+    ]
+    found = {cause(failure("refused", at_s=5.2 + i * 1e-6, pod_ip=None), rows, hooked) for i in range(4)}
+    assert found == {Cause.STARTING_POD_REFUSED.value}

@@ -4,10 +4,10 @@ import pytest
 
 from validation.reference_runs import Case, cases, compare
 
-RUNS = 120
+RUNS = 200
 KNOWN_MISSES = {
     "close-noprestop-term": "one run of 36 lies below, and too wide: slow starts in the profile lengthen rollouts",
-    "tutorial-ab-direct": "one run of 16 lies below: ab missed two ends of connections that the model counts once",
+    "proxy-noprestop-term": "too wide by a few: how many of the hung connects come round again, old ports and all",
 }
 """Named in README with their likely reasons; a case that is met again must leave this list."""
 
