@@ -240,3 +240,14 @@ def test_refused_by_name(more, message):
     with pytest.raises(UnsupportedInput, match=message) as refused:
         Tiny(PLAIN, **more)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("on_node", [True, False])
+def test_utilisation_is_rate_times_cpu_over_cores(on_node):
+    """A paced load's share of the cores; a client elsewhere takes none of them."""
+    cpu = TIMING.request_cpu_s
+    client = replace(PLAIN, arrivals=OpenLoop(rate_per_s=400.0), connections=10, keep_alive=False)
+    tiny = Tiny(client, on_node=on_node, cores=2)
+    server_s = cpu["nginx"] + cpu["connect"]
+    client_s = cpu["plain"] + cpu["connect"] if on_node else 0.0
+    assert tiny.traffic.utilisation == pytest.approx(400 * (server_s + client_s) / 2)
