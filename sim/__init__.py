@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sim.prediction import Prediction, predict
     from sim.scenario import load, load_one
     from sim.simulate import Result, simulate
+    from sim.sweep.api import sweep
 
 _LAZY = {
     "load": "sim.scenario",
@@ -25,6 +26,7 @@ _LAZY = {
     "Result": "sim.simulate",
     "predict": "sim.prediction",
     "Prediction": "sim.prediction",
+    "sweep": "sim.sweep.api",
 }
 """Where each public name lives: looked up when it is first used, so that `import sim` is quick."""
 
@@ -38,6 +40,7 @@ __all__ = [
     "load_one",
     "predict",
     "simulate",
+    "sweep",
 ]
 
 

@@ -193,7 +193,7 @@ def _report(plan: "Plan", out: Path) -> None:
         _table(summary(out), [parameter.name for parameter in plan.parameters])
     print(f"{out}: {plan.n_points:,} points, {n_rows:,} simulated rollouts")
     if n_bad:
-        print(f"{n_bad:,} points are impossible, the first: {first}", file=sys.stderr)
+        print(f"{n_bad:,} of these points are impossible, the first: {first}", file=sys.stderr)
 
 
 def _table(points: "pd.DataFrame", names: list[str]) -> None:

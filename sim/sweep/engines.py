@@ -20,8 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import connection
-from multiprocessing.synchronize import Event
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sim.errors import InputError
 from sim.sweep.files import model_digest
@@ -136,7 +135,7 @@ def _cores(n_workers: int) -> Iterator[Engine]:
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([PRELOADED])  # imported once, for all workers
-    stop = context.Event()
+    stop: Flag = context.RawValue("b", 0)  # without a lock: a worker may be killed at any time
     new_pool = partial(_Pool, max_workers=n_workers, mp_context=context, initializer=_begin, initargs=(stop,))
     found = Engine(
         f"{n_workers} processes",
@@ -147,7 +146,7 @@ def _cores(n_workers: int) -> Iterator[Engine]:
     try:
         yield found
     finally:
-        stop.set()  # what runs gives up before its next replication
+        stop.value = 1  # what runs gives up before its next replication
         found.close()
 
 
@@ -158,10 +157,16 @@ class _Pool(ProcessPoolExecutor):
         super().shutdown(wait=wait, cancel_futures=cancel_futures)
 
 
-_stop: Event | None = None
+class Flag(Protocol):
+    """A byte that all workers see."""
+
+    value: int
 
 
-def _begin(stop: Event) -> None:
+_stop: Flag | None = None
+
+
+def _begin(stop: Flag) -> None:
     """A worker's first act: Ctrl-C is for the parent alone, and no worker outlives it."""
     global _stop  # noqa: PLW0603 - one a process, set once
     _stop = stop
@@ -177,8 +182,11 @@ def _end_with_parent() -> None:
 
 
 def _on_core(task: Task, piece: Any) -> Any:
-    assert _stop is not None
-    return task(piece, stopped=_stop.is_set)
+    return task(piece, stopped=_stopped)
+
+
+def _stopped() -> bool:
+    return _stop is not None and bool(_stop.value)
 
 
 # ---------------------------------------------------------------- a Dask cluster
