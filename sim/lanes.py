@@ -273,15 +273,20 @@ class _Fold:
                 self._take_pod(pod, mark)
 
     def _take_server(self, proxy: str, mark: Mark) -> None:
-        """`server_up` and `server_down` name the server line, for a slot of a template also its pod."""
-        server, _, pod = mark.detail.partition(" ")
-        up = mark.what == "server_up"
-        if pod:
-            seen = self.proxies.view(proxy)
-            self.proxies.see(proxy, seen | {pod} if up else seen - {pod}, mark.at_s)
-        else:
-            track = self._servers.setdefault((proxy, server), Track())
-            track.become(ServerState.UP if up else ServerState.DOWN, mark.at_s)
+        """`opened` names the server lines, all UP then; `sees` the pods that slots of a template hold for UP."""
+        match mark.what:
+            case "sees":
+                self.proxies.see(proxy, frozenset(mark.detail.split()), mark.at_s)
+            case "opened":
+                for server in mark.detail.split():
+                    self._servers[proxy, server] = Track()
+                    self._servers[proxy, server].become(ServerState.UP, mark.at_s)
+            case "server_up" | "server_down" if (proxy, mark.detail) in self._servers:
+                state = ServerState.UP if mark.what == "server_up" else ServerState.DOWN
+                track = self._servers[proxy, mark.detail]
+                if state is track.state and not track.spans:  # it was DOWN when the run began
+                    track.state = ServerState.DOWN
+                track.become(state, mark.at_s)
 
     def _take_pod(self, name: str, mark: Mark) -> None:
         if name not in self.pods:

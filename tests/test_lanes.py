@@ -93,8 +93,8 @@ def test_a_proxy_that_ends_has_no_view():
     """The servers of an HAProxy that exited are no longer UP anywhere."""
     marks = log(
         (0.0, "proxy-a-1", "starting", ""),
-        (0.0, "haproxy/proxy-a-1", "server_up", "app"),
-        (0.0, "haproxy/proxy-a-1", "server_up", "app web-a-2"),
+        (0.0, "haproxy/proxy-a-1", "opened", "app"),
+        (0.0, "haproxy/proxy-a-1", "sees", "web-a-2"),
         (0.0, "web-a-2", "starting", ""),
         (1.0, "haproxy/proxy-a-1", "server_down", "app"),
         (3.0, "proxy-a-1", "exited", ""),
@@ -104,6 +104,35 @@ def test_a_proxy_that_ends_has_no_view():
     web = next(lane for lane in fold.lanes(9.0) if lane.name == "web-a-2")
     assert spans(server.states) == [(0.0, 1.0, ServerState.UP), (1.0, 3.0, ServerState.DOWN)]
     assert spans(web.up_in_proxies) == [(0.0, 3.0, Share.ALL)]
+
+
+def test_a_server_that_comes_up_was_down():
+    """Only changes are logged: one whose first change is to UP was DOWN from the start."""
+    marks = log(
+        (0.0, "haproxy/proxy-a-1", "opened", "app spare"), (2.0, "haproxy/proxy-a-1", "server_up", "spare")
+    )
+    app, spare = Fold(marks).servers(5.0)
+    assert spans(app.states) == [(0.0, 5.0, ServerState.UP)]
+    assert spans(spare.states) == [(0.0, 2.0, ServerState.DOWN), (2.0, 5.0, ServerState.UP)]
+
+
+def test_slots_show_haproxys_view_of_each_pod():
+    """With a server for each pod: every pod is UP in HAProxy at some time, an old one no longer at the end."""
+    scenario = load_one(TUTORIAL.parent / "matrix" / "proxy-pods.yaml")
+    lanes = of_result(simulate(scenario, seed=1)).pods
+    apps = [lane for lane in lanes if not lane.name.startswith("myapp-proxy-")]
+    assert all(lane.up_in_proxies for lane in apps)
+    for lane in apps:
+        if lane.was_there:
+            assert lane.up_in_proxies[-1].to_s < lane.states[-1].to_s + 3
+    assert not any(lane.up_in_proxies for lane in lanes if lane not in apps)
+
+
+@pytest.mark.parametrize(("folder", "name"), [("tutorial", "3-proxy"), ("matrix", "proxy-retries-0")])
+def test_a_server_line_has_its_lane(folder, name):
+    """Also where it is UP all the time, as a recorded run shows it."""
+    [server] = of_result(simulate(load_one(TUTORIAL.parent / folder / f"{name}.yaml"), seed=1)).servers
+    assert server.states[0].from_s == 0.0
 
 
 @pytest.mark.parametrize("stage", ["0-naive", "2-keepalive", "3-proxy", "4-proxy-rollout"])

@@ -123,6 +123,9 @@ class ProxyWatch:
         slots = [s for s in proxy.servers if s.is_slot]
         if slots:
             self._follow_dns(proxy, slots, delays, settled=settled)
+            self._log_slots(proxy)
+        if lines := [s.line.name for s in proxy.servers if not s.is_slot]:
+            self._world.log(f"haproxy/{server.pod.name}", "opened", " ".join(lines))
         checks = all_checks(proxy.conf)
         firsts = [
             at_s
@@ -191,9 +194,16 @@ class ProxyWatch:
     def _set(self, proxy: Proxy, backend: BackendServer, *, up: bool) -> None:
         if backend.up != up:
             backend.up = up
+            if backend.is_slot:
+                self._log_slots(proxy)
             what = "server_up" if up else "server_down"
             self._world.log(f"haproxy/{proxy.server.pod.name}", what, backend.line.name)
             self._world.rules_touched(proxy.server.pod.node)
+
+    def _log_slots(self, proxy: Proxy) -> None:
+        """`sees`: the pods that its slots hold and hold for UP."""
+        pods = sorted(s.pod.name for s in proxy.servers if s.is_slot and s.up and s.pod is not None)
+        self._world.log(f"haproxy/{proxy.server.pod.name}", "sees", " ".join(pods))
 
     # ------------------------------------------------------------------ DNS
 
@@ -211,6 +221,7 @@ class ProxyWatch:
             yield self._env.timeout(float(delays.rng.random()) * period_s if settled else period_s)
             while self._alive(proxy):
                 if resolution.take(self._world.resolve(service), float(self._env.now)):
+                    self._log_slots(proxy)
                     self._world.rules_touched(proxy.server.pod.node)
                 yield self._env.timeout(period_s)
 

@@ -55,6 +55,7 @@ REFUSED_KINDS: Final[Mapping[str, str]] = {
     "EndpointSlice": "endpoints that no pod stands behind",
     "ResourceQuota": "it can keep the rollout from creating pods",
     "MutatingWebhookConfiguration": "it can change the pods",
+    "Kustomization": "render it first: kubectl kustomize FOLDER | rollsim predict -",
 }
 
 IGNORED_METADATA: Final = frozenset({
