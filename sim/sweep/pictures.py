@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -169,15 +170,35 @@ def _positions(values: Sequence[Any]) -> NDArray[np.float64]:
 
 
 def _mark_axis(axes: Axes, name: str, values: Sequence[Any]) -> None:
-    axes.set_xlabel(_short(name), fontsize=9)
     numbers = numbers_of(values)
+    axes.set_xlabel(_short(name), fontsize=9)
     if numbers is None:
-        names = list(dict.fromkeys(_text(value) for value in values))
-        axes.set_xticks(range(len(names)), names)
+        _name_ticks(axes.xaxis, list(dict.fromkeys(_text(value) for value in values)))
     elif isinstance(values[0], str):
         shown = dict(zip(numbers, values, strict=True))
-        if len(shown) <= 12:
+        if len(shown) <= 6:
             axes.set_xticks(list(shown), list(shown.values()))
+        else:
+            axes.set_xlabel(f"{_short(name)}, {_unit(values[0])}", fontsize=9)
+
+
+def _name_ticks(axis: Axis, names: Sequence[str]) -> None:
+    """Names along an axis; long ones are shortened, and aslant where they would touch."""
+    shown = [_label(name) for name in names]
+    every = math.ceil(len(shown) / 20)
+    axis.set_ticks(range(0, len(shown), every), shown[::every])
+    if isinstance(axis, XAxis) and sum(map(len, shown[::every])) > 45:
+        axis.set_tick_params(rotation=20)
+
+
+def _label(name: str) -> str:
+    """A structure without its brackets and quotes: `preStop: sleep: seconds: 5`."""
+    plain = name.translate({ord(mark): None for mark in '{}"'}) if name[:1] in "{[" else name
+    return plain if len(plain) <= 30 else f"{plain[:14]}…{plain[-15:]}"
+
+
+def _unit(value: str) -> str:
+    return "%" if value.endswith("%") else "per second" if "/" in value else "s"
 
 
 def _short(name: str) -> str:
@@ -204,9 +225,10 @@ def _lines(points: pd.DataFrame, order: Sequence[str], metric: Metric) -> Figure
         axes.set_axis_off()
     for axes, (held, some) in zip(grid.flat, panels, strict=False):
         for index, (key, line) in enumerate(_groups(some, by)):
-            _line(axes, line, x, metric, index, _text(key[0]) if by else "")
+            _line(axes, line, x, metric, index, _label(_text(key[0])) if by else "")
         axes.set_title(
-            "  ".join(f"{_short(n)} = {_text(v)}" for n, v in zip(over, held, strict=True)), fontsize=9
+            "  ".join(f"{_short(n)} = {_label(_text(v))}" for n, v in zip(over, held, strict=True)),
+            fontsize=9,
         )
         _mark_axis(axes, x, list(points[x]))
         _finish(axes, metric)
@@ -264,11 +286,12 @@ def _heat(points: pd.DataFrame, order: Sequence[str], metric: Metric) -> Figure:
             colour = "black" if np.isnan(value) or value > middle else "white"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     for axis, values, name in ((axes.xaxis, columns, x), (axes.yaxis, rows, y)):
-        every = math.ceil(len(values) / 20)
-        axis.set_ticks(range(0, len(values), every), [_text(value) for value in values[::every]])
+        _name_ticks(axis, [_text(value) for value in values])
         axis.set_label_text(_short(name), fontsize=9)
     axes.tick_params(labelsize=8)
-    figure.colorbar(image, ax=axes).set_label(metric.label, fontsize=8)
+    bar = figure.colorbar(image, ax=axes)
+    bar.set_label(_folded(metric.label), fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     return figure
 
 
@@ -303,8 +326,12 @@ def _scatter(points: pd.DataFrame, order: Sequence[str], metric: Metric) -> Figu
     return figure
 
 
+def _folded(label: str) -> str:
+    return label if len(label) < 40 else label.replace(" (", "\n(")
+
+
 def _finish(axes: Axes, metric: Metric) -> None:
-    axes.set_ylabel(metric.label if len(metric.label) < 40 else metric.label.replace(" (", "\n("), fontsize=8)
+    axes.set_ylabel(_folded(metric.label), fontsize=8)
     axes.tick_params(labelsize=8)
     axes.set_ylim(bottom=0.0)
     if metric.share:

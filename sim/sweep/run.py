@@ -14,7 +14,7 @@ from sim.sweep.plan import Plan
 from sim.sweep.store import Store, store
 from sim.sweep.unit import Outcomes, run_unit
 
-KEEP_EVERY_S: Final = 2.0
+KEEP_EVERY_S: Final = 1.0
 KEEP_SHARE: Final = 0.01
 """Or after this share of the time that the sweep has taken so far: a long one has hundreds of parts, not 10⁵."""
 KEEP_ROWS: Final = 50_000
