@@ -76,7 +76,10 @@ class ScenarioFiles:
         return scenario, timing
 
     def _in_users_words(self, message: str, root: str) -> str:
-        return message.replace(str(_below(root, self.path)), self.given).replace(root, "")
+        """Paths as they would be without the copy: relative where the scenario was given so."""
+        folder = Path(self.given).parent
+        users = "" if folder == Path() else f"{folder}/"
+        return message.replace(f"{_below(root, self.path).parent}/", users).replace(root, "")
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,42 @@
+"""Advice on the running lab: with the patch applied, the rollout that lost requests loses none."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sim.scenario import load_one
+from validation.access import Access
+from validation.campaign import Plan, prepare, run_scenario
+from validation.replay import remove_leftovers
+
+pytestmark = pytest.mark.timeout(900)
+
+MATRIX = Path(__file__).parents[2] / "configs" / "matrix"
+ALLOWED = "preStop,grace,readiness,strategy,retries,mode"
+"""A stop signal is the image's: it would take another build."""
+
+
+def replayed(path, lab, folder):
+    """The failed requests of one real rollout."""
+    scenario = load_one(path)
+    plan = Plan(folder=folder, predictions=2)
+    try:
+        prepare(scenario, Access(lab=lab), plan)
+        return run_scenario(scenario, Access(lab=lab), plan).failed
+    finally:
+        remove_leftovers(Access(lab=lab))
+
+
+@pytest.mark.parametrize("name", ["close-noprestop-quit", "close-slow-start", "close-all-at-once"])
+def test_the_patched_manifests_lose_nothing(lab, tmp_path, name):
+    """Real nginx, real client: some requests fail as the files are, none after `git apply`."""
+    matrix = shutil.copytree(MATRIX, tmp_path / "matrix")
+    assert replayed(matrix / f"{name}.yaml", lab, tmp_path / "before") > 0
+    command = [sys.executable, "-c", "from sim.cli import main; main()", "advise", f"{name}.yaml"]
+    command += ["--allow", ALLOWED, "--patch", "fix.patch"]
+    subprocess.run(command, cwd=matrix, check=True, timeout=600)
+    subprocess.run(["git", "apply", "fix.patch"], cwd=matrix, check=True, timeout=30)
+    assert replayed(matrix / f"{name}.yaml", lab, tmp_path / "after") == 0
