@@ -20,7 +20,8 @@
 # Things to try:
 # - **preStop sleep** to 0 with *keep-alive* off: new connections still arrive while the rules catch up.
 # - Back to 5 s: none fails. Now *keep-alive* on: each kept connection loses one request, whatever the sleep.
-# - Then **SIGQUIT**: what remains is what crosses the close of an idle connection.
+# - The **client** go-http instead: it repeats what broke on a reused connection, and none fails again.
+# - Back to plain, then **SIGQUIT**: what remains is what crosses the close of an idle connection.
 # - **Probe period**: it decides how long the rollout takes, hardly how many fail.
 
 # %%
@@ -54,6 +55,10 @@ controls = {
         widgets.ToggleButtons(options={"keep-alive": True, "one connection each": False}),
         lambda on: [f"load.keepAlive={str(on).lower()}"],
     ),
+    "client": Control(
+        widgets.Dropdown(options=["plain", "go-http", "requests"], description="client"),
+        lambda name: [f"load.client={name}"],
+    ),
     "replicas": Control(slider("replicas", 3, 1, 12), lambda n: [f"deployment/myapp.spec.replicas={n}"]),
     "signal": Control(
         widgets.ToggleButtons(options=["SIGTERM", "SIGQUIT"]),
@@ -66,7 +71,6 @@ explorer = Explorer(
     Path("../configs/tutorial/1-draining.yaml"),
     controls,
     base=[
-        "load.client=plain",
         "load.options=null",
         "load.thinkTime={exponential: 20ms}",
         "load.connectTimeout=5s",
