@@ -41,6 +41,8 @@ examples
   rollsim predict scenario.yaml
   rollsim predict scenario.yaml --set deployment/web.spec.template.spec.terminationGracePeriodSeconds=60
   helm template . --skip-tests | rollsim predict - --fail-above 0
+  rollsim advise scenario.yaml --patch fix.patch         the cheapest change, as a patch of your files
+  rollsim sweep scenario.yaml -p load.connections=1..100:5 -o out.parquet
   rollsim explain idle_closed
 
 completion for your shell: rollsim --install-completion"""

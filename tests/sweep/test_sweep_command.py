@@ -76,10 +76,11 @@ def whole(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_sweep_goes_on(whole, tmp_path, number):
+def test_a_stopped_sweep_goes_on(whole, tmp_path, request, number):
     """Killed half-way: no file, whole parts only, no worker left; the same command does the rest alone."""
     small, grid, out = whole.with_name("small.yaml"), LONG, tmp_path / "out.parquet"
     process = started("sweep", small, *grid, "-o", out)
+    request.addfinalizer(process.kill)
     deadline = time.monotonic() + 200
     while not parts_of(out):
         assert process.poll() is None, process.stderr.read()
