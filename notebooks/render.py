@@ -15,7 +15,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 RENDERED = HERE / "rendered"
-READABLE = ("01-tutorial", "04-validation")
+READABLE = ("01-tutorial", "03-sweep", "04-validation")
 """Sliders do nothing on a code host: 02 is left to Jupyter."""
 N_COLOURS = 64
 

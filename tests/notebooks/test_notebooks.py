@@ -94,6 +94,15 @@ def test_explore_shows_bad_input_in_one_line():
     assert "replicas" in outputs(notebook, "text")[-1]
 
 
+def test_sweep_leads_to_a_decision():
+    """03 draws its sweep twice and names a sleep for new connections, none for kept ones."""
+    notebook = executed("03-sweep.py")
+    assert len(outputs(notebook, "image/png")) == 2
+    new, kept = [text for text in outputs(notebook, "text/markdown") if text.startswith("- ")]
+    assert "is enough (P(none fails) 1.00" in new
+    assert "no sleep is enough" in kept
+
+
 def test_validation_reads_what_is_kept():
     """04 compares the kept runs, or says that there are none."""
     notebook = executed("04-validation.py")
