@@ -7,8 +7,9 @@ from numpy.random import Generator
 from sim.scenario.distributions import Distribution
 from sim.scenario.timing import Timing
 
-WITHOUT_CPU = frozenset({"volume_wait", "terminal_to_removed", "round_trip"})
-"""Latencies that are waits by the clock: a busy machine does not stretch them."""
+WITHOUT_CPU = frozenset({"volume_wait", "terminal_to_removed", "round_trip", "fast_stop", "graceful_exit"})
+"""What a busy machine does not stretch: waits by the clock, and the end of a server, a burst of a millisecond of a
+process that slept before, which Linux runs at once."""
 
 
 class Delays:

@@ -36,7 +36,7 @@ def test_each_step_has_its_file():
     """Each file that the profiles are made from is written by one step of `rollsim calibrate`."""
     files = [step.file for step in STEPS]
     assert len(set(files)) == len(files)
-    assert {path.name for path in DATA.glob("*.csv")} <= {*files, "cycles-young.csv", "cycles-idle-2.csv"}
+    assert {path.name for path in DATA.glob("*.csv")} <= {*files, "cycles-young.csv", "cycles-share-1.csv"}
 
 
 def test_without_a_lab_it_says_so(tmp_path, monkeypatch):
