@@ -93,7 +93,7 @@ def predict(scenario: Scenario, *, runs: int, seed: int, timing: str) -> Forecas
 
 def path_of(scenario: str, folder: Path = FOLDER, timing: str = SOURCES) -> Path:
     """Where the prediction made with *timing* before the first replay is kept."""
-    name = PREDICTION if timing == SOURCES else f"{Path(PREDICTION).stem}-{Path(timing).stem}.json"
+    name = PREDICTION if timing == SOURCES else f"{Path(PREDICTION).stem}-{Path(timing).name}.json"
     return folder / scenario / name
 
 

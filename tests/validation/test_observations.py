@@ -92,3 +92,9 @@ def test_the_first_prediction_counts(tmp_path):
     forecast.keep(made(9), tmp_path)
     assert forecast.kept("a", tmp_path) == made(5)
     assert forecast.kept("a", tmp_path).summary()["interval95"] == [5, 5]
+
+
+def test_each_profile_has_its_own_prediction_file(tmp_path):
+    """The whole name of the profile counts, dots included."""
+    names = {forecast.path_of("a", tmp_path, timing).name for timing in ("defaults", "kind-1.34", "kind-1.35")}
+    assert names == {"prediction.json", "prediction-kind-1.34.json", "prediction-kind-1.35.json"}
