@@ -32,6 +32,7 @@ from sim.scenario.timing import Timing, load_timing  # noqa: E402
 from sim.simulate import Result, simulate  # noqa: E402
 
 ORACLE_SHARE = 0.1
+PODS_ON_A_NODE = 50
 STAGES = {"stage2": "2-keepalive", "stage3": "3-proxy"}
 TARGETS = {
     "stage2_speedup": "at least 300",
@@ -69,8 +70,11 @@ def lasting(scenario: Scenario, share: float) -> Scenario:
 
 
 def large(replicas: int, connections: int) -> Scenario:
-    """Stage 2 with so many pods in steps of a tenth, and a client with pauses."""
-    scenario = stage("stage2")
+    """Stage 2 with so many pods in steps of a tenth, 50 on a node, and a client with pauses."""
+    scenario = load_one(
+        ROOT / "configs" / "tutorial" / f"{STAGES['stage2']}.yaml",
+        [f"nginx.events.worker_connections={2 * connections + 512}"],
+    )
     step = max(1, replicas // 10)
     strategy = RollingUpdate(max_surge=step, max_unavailable=0)
     deployments = tuple(replace(d, replicas=replicas, strategy=strategy) for d in scenario.deployments)
@@ -84,7 +88,8 @@ def large(replicas: int, connections: int) -> Scenario:
         connections=connections,
         arrivals=ClosedLoop(think_time=Exponential(scale_s=0.1)),
     )
-    return replace(scenario, deployments=deployments, updates=updates, load=load)
+    cluster = replace(scenario.cluster, nodes=max(1, replicas // PODS_ON_A_NODE))
+    return replace(scenario, deployments=deployments, updates=updates, load=load, cluster=cluster)
 
 
 def cpu_s(play: Callable[[int], Result], runs: int) -> float:

@@ -5,12 +5,14 @@ down once more: clients by their flags (sim/traffic/clients.py), servers by fate
 """
 
 from collections.abc import Callable, Generator
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from oracle import proxied
 from oracle.clock import NEVER, Steps, Task
 from oracle.fates import BackendBroken, Failed, Link, closes_idle, fate, refusal
 from oracle.mirror import Host, Line, Proxy
+from oracle.ports import Ports
 
 from sim.outcomes import Cause, Failure, Seen
 from sim.scenario.timing import Vanished
@@ -49,6 +51,8 @@ class Connection:
         self.begins = False
         """Open loop: a request is to begin."""
         self.deadline_s = NEVER
+        self.unanswered: Failed | None = None
+        """What becomes of a connect that nothing answers if the load ends now."""
         self.late_by = Cause.SLOW_ANSWER
         """What a time-out of the client would be put down to."""
 
@@ -180,7 +184,7 @@ class Connection:
                     n_left -= int(not free_repeat)
                     judge.retried()
                     continue
-                judge.fail(self._row(failed, reused=reused, closed_before=closed_before))
+                judge.fail(self.row(failed, reused=reused, closed_before=closed_before))
             else:
                 judge.succeed(answered_by, late=self.clock.now_s - began_s > load.answer_timeout_s)
             self.busy = False
@@ -198,7 +202,7 @@ class Connection:
         if not failed.reply or not self.judge.keeps or link.announced:
             self.drop_link()
 
-    def _row(self, failed: Failed, *, reused: bool, closed_before: bool) -> Failure:
+    def row(self, failed: Failed, *, reused: bool, closed_before: bool = False) -> Failure:
         return Failure(
             at_s=self.clock.now_s,
             cause=failed.cause,
@@ -337,10 +341,12 @@ class Connection:
         gives_up_s = clock.now_s + min(
             judge.load.connect_timeout_s if judge.kind.gives_up else NEVER, sum(SYN_GAPS_S)
         )
+        ports = judge.ports(self.source)
+        port, remembered = ports.take(clock.now_s)
         spun = False
         host: Host | None = None
         for gap_s in SYN_GAPS_S:
-            host = judge.pick(self.source)
+            host = remembered or judge.pick(self.source)
             if host is None and judge.kind.spins_on_icmp and not spun:
                 spun = True
                 yield from judge.spin(self.until(clock.now_s + gap_s))
@@ -355,13 +361,38 @@ class Connection:
             answer = judge.vanished
             if answer is Vanished.UNREACHABLE and judge.forwarded:
                 raise Failed(Seen.UNREACHABLE, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, host.pod)
-            pinned = answer is Vanished.SILENCE_PINNED
-            again_s = gives_up_s if pinned else min(clock.now_s + gap_s, gives_up_s)
-            yield from judge.hang(self.until(again_s))
+            unanswered = Failed(Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, host.pod)
+            if answer is Vanished.SILENCE_PINNED:
+                yield from judge.hang(self.hang(ports, port, host, self.until(gives_up_s), unanswered))
+                break
+            again_s = min(clock.now_s + gap_s, gives_up_s)
+            yield from judge.hang(self.hang(None, port, host, self.until(again_s), unanswered))
             if again_s >= gives_up_s:
                 break
         pod = None if host is None else host.pod
         raise Failed(Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, pod)
+
+    def hang(
+        self,
+        ports: Ports | None,
+        port: int,
+        host: Host,
+        steps: Generator[float, Any, Any],
+        unanswered: Failed,
+    ) -> Steps:
+        """*steps*, during which *host* answers no SYN from *port*; a load that ends meanwhile still waits for it."""
+        began_s = self.clock.now_s
+        self.unanswered = unanswered
+        if ports is not None:
+            ports.hold(port, host)
+        try:
+            yield from steps
+        finally:
+            self.unanswered = None
+            if ports is not None:
+                lasted_s = self.clock.now_s - began_s
+                syns_s = [at_s for at_s in accumulate(SYN_GAPS_S, initial=0.0) if at_s < lasted_s]
+                ports.release(port, began_s + max(syns_s, default=0.0))
 
     def open_link(self, host: Host) -> Link:
         now_s = self.clock.now_s

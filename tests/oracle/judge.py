@@ -15,12 +15,13 @@ from oracle.connection import Connection
 from oracle.draws import Draw, draws, shares
 from oracle.fates import refusal
 from oracle.mirror import Host, Line, Proxy
-from oracle.proxied import keeps
+from oracle.ports import Ports
+from oracle.waits import Waits
 
 from sim.outcomes import Cause, Failure, Seen
 from sim.proxies import Proxy as LiveProxy
 from sim.proxies import targets
-from sim.scenario.distributions import Constant, Distribution, Exponential
+from sim.scenario.distributions import Constant, Exponential
 from sim.scenario.model import ClosedLoop, ExitWhen, OpenLoop, Scenario
 from sim.scenario.timing import Timing
 from sim.streams import Streams
@@ -66,6 +67,7 @@ class Judge:
         self._hosts: dict[Server, Host] = {}
         self._tables: dict[tuple[int, str, int], tuple[Host, ...]] = {}
         self._affine: dict[int, Host] = {}
+        self._ports: dict[int, Ports] = {}
         self.proxies: dict[Host, Proxy] = {}
         for server in list(proxies):
             self._adopt(server)
@@ -77,11 +79,14 @@ class Judge:
         think = arrivals.think_time if isinstance(arrivals, ClosedLoop) else None
         self.think_s: Draw | None = None if think is None else draws(think, self._rng)
         self.saturating = isinstance(arrivals, ClosedLoop) and think is None
-        sent, backend_sent, read = self._waits(fronts)
-        self.sent_s, self.read_s = draws(sent, self._rng), draws(read, self._rng)
-        self.backend_sent_s = draws(backend_sent, self._rng)
-        self._first_cpu_s = self._cpu_s(fronts)
-        self._cycle_s = self._mean_cycle_s(fronts, sent, backend_sent, read)
+        behind = {
+            self.proxies[front]: self._behind(self.proxies[front])
+            for front in fronts
+            if front in self.proxies
+        }
+        self._waits = waits = Waits(fronts, behind, scenario, timing, keeps=self.keeps)
+        self.sent_s, self.read_s = draws(waits.sent, self._rng), draws(waits.read, self._rng)
+        self.backend_sent_s = draws(waits.backend_sent, self._rng)
         self._off_cpu = (-1.0, 0.0)
         self._n_hanging = 0
         self._n_hanging_changes = 0
@@ -107,11 +112,16 @@ class Judge:
         live, host = self._live_proxies[server], self._host(server)
         node = server.pod.node
         lines = [Line(each, (node, each.service, each.line.port)) for each in live.servers]
-        self.proxies[host] = Proxy(host, live, lines)
+        self.proxies[host] = Proxy(host, live, lines, Ports(self.share))
         for line in lines:
             if not line.live.is_slot:
                 self._table(line.key)
             self._renew_line(line)
+
+    def _is_another_proxy(self, host: Host) -> bool:
+        """A process that has begun to listen is another HAProxy."""
+        mine = self.proxies.get(host)
+        return mine is None or mine.live is not self._live_proxies[host.server]
 
     def _renew_line(self, line: Line) -> None:
         live = line.live
@@ -119,6 +129,13 @@ class Judge:
         line.slot_host = None
         if live.is_slot and live.pod is not None:
             line.slot_host = self._host(live.pod.server_at(live.line.port))
+
+    def _behind(self, proxy: Proxy) -> list[Host]:
+        """Whom *proxy* may send to now."""
+        hosts: list[Host | None] = []
+        for line in proxy.usable():
+            hosts += [line.slot_host] if line.live.is_slot else self._table(line.key)
+        return [host for host in hosts if host is not None]
 
     def _table(self, key: tuple[int, str, int]) -> tuple[Host, ...]:
         if key not in self._tables:
@@ -132,7 +149,7 @@ class Judge:
         self._catch_up()
         host = self._host(server)
         host.renew()
-        if server in self._live_proxies and self.proxies_differ(host):
+        if server in self._live_proxies and self._is_another_proxy(host):
             self._adopt(server)
         if not self.ended:
             for connection in self.connections:
@@ -140,11 +157,6 @@ class Judge:
                 if self.ended:
                     break
         self._settle()
-
-    def proxies_differ(self, host: Host) -> bool:
-        """A process that has begun to listen is another HAProxy."""
-        mine = self.proxies.get(host)
-        return mine is None or mine.live is not self._live_proxies[host.server]
 
     def rules_changed(self, node: int, service: str) -> None:
         self._catch_up()
@@ -173,6 +185,12 @@ class Judge:
             self._affine[source] = table[int(self.share() * len(table))]
         return self._affine[source]
 
+    def ports(self, source: int) -> Ports:
+        """Of the client's address *source*."""
+        if source not in self._ports:
+            self._ports[source] = Ports(self.share)
+        return self._ports[source]
+
     def pick_behind(self, proxy: Proxy, line: Line) -> Host | None:
         """Whom the next SYN of *proxy* to *line* meets. Its pod is one source address."""
         if line.live.is_slot:
@@ -196,6 +214,11 @@ class Judge:
         return self.ended
 
     @property
+    def utilisation(self) -> float:
+        """Share of the cores that the load takes: what the cluster feels of a paced one."""
+        return self._waits.utilisation
+
+    @property
     def tally(self) -> Tally:
         """As it is now."""
         self._catch_up()
@@ -214,7 +237,7 @@ class Judge:
             self.clock.start(self._arrive(self.load.arrivals))
         else:
             for connection in self.connections:
-                connection.task = self.clock.start(connection.live(self._cycle_s * self.share()))
+                connection.task = self.clock.start(connection.live(self._waits.cycle_s * self.share()))
         if self.load.duration_s is not None:
             yield self.env.timeout(self.load.duration_s)
             self._catch_up()
@@ -258,7 +281,12 @@ class Judge:
         self._has_hung_up = True
         self.spin_change(-self._n_spinning)
         for connection in self.connections:
-            self._tally.n_open += int(connection.busy)
+            unanswered = connection.unanswered if self.kind.gives_up else None
+            if unanswered is not None:  # no more requests begin, yet this one is waited for
+                link = connection.link
+                reused = link is not None and link.n_requests > 1
+                self._tally.failures.append(connection.row(unanswered, reused=reused))
+            self._tally.n_open += int(connection.busy and unanswered is None)
             if connection.task is not None:
                 connection.task.steps.close()
                 connection.task = None
@@ -386,86 +414,3 @@ class Judge:
             turn_s = self.timing.scheduler_turn.draw_s(self._rng) if waits else 0.0
             self._off_cpu = (self.clock.now_s, turn_s)
         return self._off_cpu[1]
-
-    def _apps(self, fronts: tuple[Host, ...]) -> list[Host]:
-        """Who answers in the end."""
-        apps: list[Host] = []
-        for front in fronts:
-            if front not in self.proxies:
-                apps.append(front)
-                continue
-            for line in self.proxies[front].usable():
-                behind = (line.slot_host,) if line.live.is_slot else self._table(line.key)
-                apps += [host for host in behind if host is not None]
-        return list(dict.fromkeys(apps))
-
-    def _first_proxy(self, fronts: tuple[Host, ...]) -> Proxy | None:
-        return next((self.proxies[front] for front in fronts if front in self.proxies), None)
-
-    def _keeps_backends(self, fronts: tuple[Host, ...]) -> bool:
-        return any(keeps(self.proxies[front]) for front in fronts if front in self.proxies)
-
-    def _cpu_s(self, fronts: tuple[Host, ...]) -> tuple[float, float, float]:
-        """What one request costs the client, the app and the proxy; a connect costs both of its ends. [s]"""
-        cpu, apps = self.timing.request_cpu_s, self._apps(fronts)
-        client_s = cpu.get(self.kind.name, cpu["ab"])
-        app_s = cpu[apps[0].server.image.server.value if apps else "nginx"]
-        proxy_s = cpu["haproxy"] if self.has_proxy else 0.0
-        kept = self._keeps_backends(fronts) if self.has_proxy else self.keeps
-        if not self.keeps:
-            client_s += cpu["connect"]
-        if not kept:
-            app_s += cpu["connect"]
-            proxy_s += cpu["connect"] if self.has_proxy else 0.0
-        return client_s, app_s, proxy_s
-
-    def _mean_cycle_s(
-        self, fronts: tuple[Host, ...], sent: Distribution, backend_sent: Distribution, read: Distribution
-    ) -> float:
-        """From one request of a connection to its next. [s]"""
-        apps = self._apps(fronts)
-        cycle_s = sent.mean_s + read.mean_s
-        if isinstance(self.load.arrivals, ClosedLoop) and self.load.arrivals.think_time is not None:
-            cycle_s += self.load.arrivals.think_time.mean_s
-        if not self.keeps:
-            cycle_s += self.timing.round_trip.mean_s
-        if self.has_proxy:
-            cycle_s += backend_sent.mean_s
-            cycle_s += 0.0 if self._keeps_backends(fronts) else self.timing.round_trip.mean_s
-        return cycle_s + sum(host.mean_s for host in apps) / max(1, len(apps)) if apps else 0.01
-
-    @property
-    def utilisation(self) -> float:
-        """Share of the cores that the load takes: what the cluster feels of a paced one."""
-        client_s, *servers_s = self._first_cpu_s
-        every_s = self._cycle_s / self.load.connections
-        if isinstance(self.load.arrivals, OpenLoop):
-            every_s = 1 / self.load.arrivals.rate_per_s
-        return (sum(servers_s) + (0.0 if self.forwarded else client_s)) / every_s / self._cores
-
-    def _waits(self, fronts: tuple[Host, ...]) -> tuple[Distribution, Distribution, Distribution]:
-        """A request's way to the front server, from there to the pod, and the reading of its answer."""
-        if not self.saturating:
-            read = self.timing.client_overhead.get(self.kind.name, Constant(value_s=0.0))
-            return self.timing.round_trip, self.timing.round_trip, read
-        apps, proxy = self._apps(fronts), self._first_proxy(fronts)
-        client_s, app_s, proxy_s = self._cpu_s(fronts)
-        work_s = client_s + app_s + proxy_s
-        # the slowest of what is not shared, or all cores together, holds the others up (Lazowska et al., ch. 5)
-        slowest_s = max(
-            client_s,
-            work_s / self._cores,
-            app_s / max(1, len(apps)),
-            proxy_s / max(1, len(fronts) * self._cores),
-        )
-        delay_s = apps[0].mean_s if apps else 0.0
-        waiting_s = max(delay_s + work_s, self.load.connections * slowest_s) - delay_s
-        if proxy is None:
-            sent_s, backend_s = waiting_s * app_s / work_s, 0.0
-        else:
-            sent_s, backend_s = waiting_s * proxy_s / work_s, waiting_s * app_s / work_s
-        return (
-            Exponential(scale_s=sent_s),
-            Exponential(scale_s=backend_s),
-            Exponential(scale_s=waiting_s * client_s / work_s),
-        )

@@ -5,6 +5,7 @@ look at these copies; a copy is renewed once they have been stepped that far.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from numpy.random import Generator
 from oracle.draws import Draw, draws
@@ -98,6 +99,8 @@ class Proxy:
     host: Host
     live: LiveProxy
     lines: list[Line]
+    ports: Any
+    """Of its pod (ports.py)."""
     waiting: list[object] = field(default_factory=list)
     """Connections that wait for a line with room, in order."""
     affine: dict[Line, Host] = field(default_factory=dict)

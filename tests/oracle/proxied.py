@@ -209,9 +209,10 @@ def _attempt(
     yield from conn.spend(Stage.IN_SERVICE, judge.round_trip_s())
     limit_s = proxy.backend.timeout_connect_s or NEVER
     gives_up_s = clock.now_s + min(limit_s, sum(SYN_GAPS_S))
+    port, remembered = (0, None) if line.live.is_slot else proxy.ports.take(clock.now_s)
     host: Host | None = None
     for gap_s in SYN_GAPS_S:
-        host = judge.pick_behind(proxy, line)
+        host = remembered or judge.pick_behind(proxy, line)
         if host is None or refusal(host) is not None:
             return None, False, None if host is None else host.pod
         if host.phase is not ServerPhase.VANISHED:
@@ -221,7 +222,12 @@ def _attempt(
         conn.late_by = Cause.PROXY_CONNECT_WAIT
         pinned = judge.vanished is Vanished.SILENCE_PINNED
         again_s = gives_up_s if pinned else min(clock.now_s + gap_s, gives_up_s)
-        yield from conn.spend(Stage.IN_SERVICE, again_s - clock.now_s)
+        waiting = conn.spend(Stage.IN_SERVICE, again_s - clock.now_s)
+        unanswered = None
+        if conn.deadline_s <= again_s:
+            unanswered = Failed(Seen.ANSWER_TIMEOUT, Cause.PROXY_CONNECT_WAIT, Stage.IN_SERVICE, host.pod)
+        ports = proxy.ports if pinned and not line.live.is_slot else None
+        yield from conn.hang(ports, port, host, waiting, unanswered)
         if again_s >= gives_up_s:
             break
     return None, True, None if host is None else host.pod

@@ -22,20 +22,18 @@ _DRAINS = (
     f"{_APP}.terminationGracePeriodSeconds=3",
     f'{_APP}.containers.myapp.lifecycle.preStop.exec.command=["/bin/sh", "-c", "rm /www/healthy.html && sleep 3"]',
 )
-_PROXY = "deployment/myapp-proxy.spec.template.spec"
-_LOSSLESS = (f"{_PROXY}.containers.haproxy.lifecycle.preStop.exec.command=[sleep, '2']",)
 _SETS = {
     "0-naive": (*_SHORT, "load.duration=6s"),
     "1-draining": (*_SHORT, *_DRAINS, "load.duration=9s"),
-    "2-keepalive": (*_SHORT, *_DRAINS, "load.duration=9s"),
+    "2-keepalive": (*_SHORT, *_DRAINS, "load.duration=8s", "load.connections=40"),
     "3-proxy": (*_SHORT, *_DRAINS, "load.duration=9s"),
-    "4-proxy-rollout": (*_SHORT, "load.duration=4s"),
+    "4-proxy-rollout": (*_SHORT, "load.duration=4s", "load.connections=40"),
     "4b-proxy-rollout-lossless": (*_SHORT, "load.duration=8s"),
 }
 
 
 def stage(name: str, *more: str) -> Scenario:
-    """A stage of the tutorial whose drains take 3 s instead of 10."""
+    """A stage of the tutorial whose drains take 3 s instead of 10; 40 connections where each loses one request."""
     return load_one(FOLDER / f"{name}.yaml", [*_SETS[name], *more])
 
 

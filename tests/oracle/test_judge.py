@@ -23,6 +23,7 @@ import test_closed_forms
 import test_direct
 import test_haproxy
 import test_nginx_keepalive
+import test_old_ports
 import test_vanished
 import tiny
 
@@ -32,7 +33,14 @@ _OF_THE_TRAFFIC_ALONE = {
     "test_worker_shutdown_timeout",  # its bounds are those of one seed
     "test_stale_endpoint_refusals_of_a_closed_loop",  # its number of runs is that of one seed
 }
-for _module in (test_closed_forms, test_direct, test_haproxy, test_nginx_keepalive, test_vanished):
+for _module in (
+    test_closed_forms,
+    test_direct,
+    test_haproxy,
+    test_nginx_keepalive,
+    test_old_ports,
+    test_vanished,
+):
     for _name, _test in vars(_module).items():
         if _name.startswith("test_") and callable(_test) and _name not in _OF_THE_TRAFFIC_ALONE:
             globals()[_name] = _test
