@@ -120,6 +120,11 @@ class Server:
 
     # -- connections: what a drain waits for
 
+    @property
+    def connections(self) -> tuple[object, ...]:
+        """Those that are open, in the order in which they were opened."""
+        return tuple(self._connections)
+
     def attach(self, connection: object) -> None:
         self._connections[connection] = None
 

@@ -55,6 +55,11 @@ class Cruise:
         self._n_stop: int | None = None
         self._met: Resume | None = None
 
+    @property
+    def follows_rules(self) -> bool:
+        """Whether other rules change anything: they do not for a kept connection straight to its pod."""
+        return self.under_way and (self._conn.link is None or self._conn.traffic.has_proxy)
+
     def concerns(self, server: Server) -> bool:
         return server in self._servers
 

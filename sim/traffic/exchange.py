@@ -81,12 +81,17 @@ class Connection:
             self.poke()
 
     def on_rules(self) -> None:
-        if self.cruise.under_way:
-            self.cruise.meet()
-            self.poke()
+        if self.cruise.follows_rules:
+            self.look()
         elif self.hop.waits:
             self.poke()
         self.hop.on_rules()
+
+    def look(self) -> None:
+        """Find out where it is by now, though nothing has changed."""
+        if self.cruise.under_way:
+            self.cruise.meet()
+            self.poke()
 
     def poke(self) -> None:
         if self._wake is not None and not self._wake.triggered:
@@ -530,7 +535,8 @@ class Connection:
 
     def open_link(self, server: Server) -> Link:
         now_s = float(self.env.now)
-        link = Link(server, opened_s=now_s, idle_since_s=now_s, unseen=bool(self.rng.random() < 0.5))
+        unseen = bool(self.rng.random() < 0.5)
+        link = Link(server, owner=self, opened_s=now_s, idle_since_s=now_s, unseen=unseen)
         server.attach(link)
         return link
 

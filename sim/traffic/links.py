@@ -6,6 +6,7 @@ a socket closed with unread data answers RST, without FIN; a closed listener res
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from sim.outcomes import Cause, Seen
 from sim.scenario.model import OnBusy, OnIdle, OnListener
@@ -28,6 +29,8 @@ class Link:
     """One TCP connection to one server."""
 
     server: Server
+    owner: Any = None
+    """The client's connection that it serves."""
     opened_s: float = 0.0
     n_requests: int = 0
     unseen: bool = True

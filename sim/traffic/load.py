@@ -27,7 +27,7 @@ from sim.traffic.old_ports import OldPorts
 from sim.traffic.open_loop import Arrivals
 from sim.traffic.pace import Pace, Route, Segment, saturated
 from sim.traffic.routing import Refusal, Way, refusal
-from sim.world import Server, World
+from sim.world import RuleTable, Server, World
 
 Steps = Generator[simpy.Event, Any, None]
 
@@ -133,6 +133,8 @@ class Traffic:
         self._off_cpu = (-1.0, 0.0)
         """(when drawn, how long): see client_off_cpu_s."""
         self._affine: dict[int, Server] = {}
+        self._targets: tuple[RuleTable | None, tuple[Server, ...]] = (None, ())
+        """The rules as they were last asked for, and the servers that they name."""
         self._answers: dict[Server, Answer] = {}
         self._idle_limits_s: dict[Server, float] = {}
         self._hazards: dict[Server, bool] = {}
@@ -157,9 +159,15 @@ class Traffic:
 
     def server_changed(self, server: Server) -> None:
         if self._arrivals is None or not self._arrivals.meet():
-            for connection in self.connections:
+            for connection in self._near(server):
                 connection.on_server(server)
         self._tell()
+
+    def _near(self, server: Server) -> list[Connection]:
+        """Who may notice a change of *server*: all, unless connections are kept and end at their pods."""
+        if self.has_proxy or not self.keeps:
+            return self.connections
+        return [link.owner for link in server.connections if isinstance(link, Link)]
 
     def rules_changed(self, node: int, service: str) -> None:
         self.n_rules += 1
@@ -179,7 +187,10 @@ class Traffic:
 
     def targets(self, source: int) -> tuple[Server, ...]:
         """Servers that the client's next connect may meet, each as likely; affinity narrows it to one."""
-        possible = targets(self.world, CLIENT_NODE, self.load.service, self.load.port)
+        table = self.world.rules(CLIENT_NODE, self.load.service)
+        if table is not self._targets[0]:
+            self._targets = (table, targets(self.world, CLIENT_NODE, self.load.service, self.load.port))
+        possible = self._targets[1]
         if self.world.services[self.load.service].session_affinity_s is None or not possible:
             return possible
         return self._sticky(source, possible)
@@ -223,7 +234,7 @@ class Traffic:
         if self._arrivals is not None:
             self._arrivals.meet()
         for connection in self.connections:
-            connection.on_rules()
+            connection.look()
         act()
         self._tell()
 
