@@ -25,7 +25,7 @@ _DRAINS = (
 _SETS = {
     "0-naive": (*_SHORT, "load.duration=6s"),
     "1-draining": (*_SHORT, *_DRAINS, "load.duration=9s"),
-    "2-keepalive": (*_SHORT, *_DRAINS, "load.duration=8s", "load.connections=40"),
+    "2-keepalive": (*_SHORT, *_DRAINS, "load.duration=8s", "load.connections=120"),
     "3-proxy": (*_SHORT, *_DRAINS, "load.duration=9s"),
     "4-proxy-rollout": (*_SHORT, "load.duration=4s", "load.connections=40"),
     "4b-proxy-rollout-lossless": (*_SHORT, "load.duration=8s"),
@@ -33,7 +33,7 @@ _SETS = {
 
 
 def stage(name: str, *more: str) -> Scenario:
-    """A stage of the tutorial whose drains take 3 s instead of 10; 40 connections where each loses one request."""
+    """A stage of the tutorial whose drains take 3 s instead of 10; many connections where each loses one request."""
     return load_one(FOLDER / f"{name}.yaml", [*_SETS[name], *more])
 
 
