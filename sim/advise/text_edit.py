@@ -45,7 +45,8 @@ def edited(text: str, old: Sequence[Document], new: Sequence[Document]) -> str:
         for node, before, after in zip(nodes, old, new, strict=True)
         for splice in _changed(text, node, before.data, after.data)
     ]
-    for splice in sorted(splices, key=lambda each: (each.start, each.end), reverse=True):
+    # from the last one back; of two at one place the inner one stands first
+    for _, splice in sorted(enumerate(splices), key=lambda each: (each[1].start, each[0]), reverse=True):
         text = text[: splice.start] + splice.new + text[splice.end :]
     return text
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sim.advise.search import Advice, Goal
     from sim.comparison import Comparison
     from sim.sweep.files import ScenarioFiles
+    from sim.sweep.parameters import Parameter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -138,6 +139,7 @@ def _settings(
         parameter = parse_parameter(text)
         if not parameter.choices:
             raise InputError(f"--also {parameter.name}: expected values or LO..HI:N")
+        _one_is_possible(files, overrides, parameter)
         options = [
             Option(
                 text=f"{parameter.name} = {choice.value}", sets=choice.sets, price=1.0, costs="yours to judge"
@@ -146,6 +148,19 @@ def _settings(
         ]
         settings.append(Setting(name=parameter.name, options=tuple(options)))
     return effective(settings, lambda sets: files.load({**overrides, **sets})[0])
+
+
+def _one_is_possible(files: "ScenarioFiles", overrides: dict[str, Any], parameter: "Parameter") -> None:
+    """Refuse a path that leads nowhere; a value that is impossible beside others is left out of the search."""
+    complaints = []
+    for choice in parameter.choices:
+        try:
+            files.load({**overrides, **dict(choice.sets)})
+        except InputError as error:
+            complaints.append(error)
+        else:
+            return
+    raise complaints[0]
 
 
 def _patch(files: "ScenarioFiles", advice: "Advice", overrides: dict[str, Any]) -> tuple[str, str]:

@@ -132,6 +132,21 @@ def test_what_cannot_be_edited_is_refused():
         after(APP, ["deployment/web.spec.template.spec.containers[web].name=null"])
 
 
+def test_two_that_end_at_one_place_both_find_their_own():
+    """A field for the last container and one for the pod around it: each at its own depth."""
+    template = "deployment/web.spec.template"
+    sets = [
+        f"{template}.spec.containers[side].tty=true",
+        f"{template}.spec.hostNetwork=false",
+        f"{template}.metadata={{labels: {{app: web}}}}",
+    ]
+    assert changed_lines(APP, after(APP, sets)) == [
+        "+           tty: true",
+        "+       hostNetwork: false",
+        "+     metadata: {labels: {app: web}}",
+    ]
+
+
 SCALARS = st.one_of(st.integers(-5, 5), st.booleans(), st.text("ab:#' \n{}-", max_size=6))
 TREES = st.recursive(
     SCALARS,

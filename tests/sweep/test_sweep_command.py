@@ -137,15 +137,15 @@ def test_a_changed_manifest_is_another_sweep(small, tmp_path):
 def test_until_goes_on_until_the_interval_is_narrow(small, tmp_path):
     """Each point runs until the 95 % interval of its mean is as narrow as asked, and not much longer."""
     out = tmp_path / "out.parquet"
-    rollsim("sweep", small, "-p", "load.connections=1,16", "--until", "interval:1.5", "-o", out)
+    rollsim("sweep", small, "-p", "load.connections=1,24", "--until", "interval:8", "-o", out)
     points = summary(out)
-    assert (points["mean_high"] - points["mean_low"] <= 1.5 + 1e-9).all()
+    assert (points["mean_high"] - points["mean_low"] <= 8 + 1e-9).all()
     assert points["runs"].iloc[0] < points["runs"].iloc[1]
     rows = pd.read_parquet(out)
     for _, point in rows.groupby("point"):
         shorter = point["failed"].to_numpy()[:-20]
         if len(shorter) >= 20:
-            assert 2 * 1.96 * np.std(shorter, ddof=1) / np.sqrt(len(shorter)) > 1.5
+            assert 2 * 1.96 * np.std(shorter, ddof=1) / np.sqrt(len(shorter)) > 8
 
 
 def test_a_sample_begins_like_a_shorter_one(small, tmp_path):
@@ -239,7 +239,7 @@ spec:
         ((), "nothing to vary"),
         (("-p", "load.conections=1,2"), "conections"),
         (("-p", "load.connections"), "PATH=VALUE"),
-        (("-p", "load.thinkTime=1ms..9ms"), "--sample"),
+        (("-p", "load.thinkTime=1.5ms..9ms"), "--sample"),
         (("-p", "load.connections=1,2", "-p", "load.connections=3"), "twice"),
         (("-p", "load.connections=0,-1"), "connections"),
         (("-p", "load.connections=1", "--sample", "halton:3"), "halton"),
