@@ -43,7 +43,16 @@ def _one_line_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from error
 
 
-@app.command()
+EPILOG = """\
+Examples
+
+rollsim validate configs/tutorial --runs 8
+
+rollsim validate --recorded --json
+"""
+
+
+@app.command(epilog=EPILOG)
 def validate(
     scenarios: Annotated[
         list[str] | None, typer.Argument(metavar="SCENARIO…", help="Files or folders of scenarios.")

@@ -15,8 +15,20 @@ from validation.lab.commands import LabError
 from validation.lab.network import Vanished
 from validation.lab.steps import Steps
 
+EPILOG = """\
+Examples
+
+rollsim lab up --nodes 3
+
+rollsim lab status
+
+rollsim lab down
+"""
+
 app = typer.Typer(
-    help="A real kind cluster on this machine, to hold predictions against.", no_args_is_help=True
+    help="A real kind cluster on this machine, to hold predictions against.",
+    no_args_is_help=True,
+    epilog=EPILOG,
 )
 
 Name = Annotated[str, typer.Option(help="Name of the kind cluster.")]
