@@ -15,6 +15,8 @@ from oracle.pairs import JUDGE, STEPWISE, pairs
 from oracle.scenarios import STAGES, random_scenarios, slowed, stage
 from seeds import SALT, seed_of
 
+pytestmark = pytest.mark.timeout(1200)  # of which a quiet core needs a tenth
+
 FALSE_ALARM = 1e-3
 SHIFT = 0.10
 MISSED = 0.01
