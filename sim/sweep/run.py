@@ -18,6 +18,8 @@ KEEP_EVERY_S: Final = 1.0
 KEEP_SHARE: Final = 0.01
 """Or after this share of the time that the sweep has taken so far: a long one has hundreds of parts, not 10⁵."""
 KEEP_ROWS: Final = 50_000
+KEEP_UNITS: Final = 4_000
+"""Or so much: what waits in memory is bounded."""
 N_TRIED: Final = 10
 
 Progress = Callable[[int], None]
@@ -77,7 +79,7 @@ def _work(plan: Plan, kept: Store, engine: Engine, progress: Progress) -> None:
             now_s = time.monotonic()
             n_rows += outcomes.n
             keep_every_s = max(KEEP_EVERY_S, KEEP_SHARE * (now_s - begun_s))
-            if now_s - kept_s >= keep_every_s or n_rows >= KEEP_ROWS:
+            if now_s - kept_s >= keep_every_s or n_rows >= KEEP_ROWS or len(waiting) >= KEEP_UNITS:
                 kept.write(waiting)
                 waiting, n_rows = {}, 0
                 kept_s = time.monotonic()

@@ -27,7 +27,7 @@ from sim.sweep.plan import Plan
 from sim.sweep.unit import CAUSES, Outcomes
 
 METADATA: Final = b"rollsim"
-ROWS_PER_GROUP: Final = 100_000
+ROWS_PER_GROUP: Final = 50_000
 _PART: Final = re.compile(r"units-(\d+)-(\d+)\.parquet")
 _COUNTS: Final = (
     ("replication", pa.int64()),
