@@ -30,7 +30,7 @@ def replayed(path, lab, folder):
         remove_leftovers(Access(lab=lab))
 
 
-@pytest.mark.parametrize("name", ["close-noprestop-quit", "close-slow-start", "close-all-at-once"])
+@pytest.mark.parametrize("name", ["close-noprestop-quit", "close-slow-start", "proxy-retries-0"])
 def test_the_patched_manifests_lose_nothing(lab, tmp_path, name):
     """Real nginx, real client: some requests fail as the files are, none after `git apply`."""
     matrix = shutil.copytree(MATRIX, tmp_path / "matrix")
