@@ -96,5 +96,7 @@ def test_the_first_prediction_counts(tmp_path):
 
 def test_each_profile_has_its_own_prediction_file(tmp_path):
     """The whole name of the profile counts, dots included."""
-    names = {forecast.path_of("a", tmp_path, timing).name for timing in ("defaults", "kind-1.34", "kind-1.35")}
+    names = {
+        forecast.path_of("a", tmp_path, timing).name for timing in ("defaults", "kind-1.34", "kind-1.35")
+    }
     assert names == {"prediction.json", "prediction-kind-1.34.json", "prediction-kind-1.35.json"}
