@@ -8,8 +8,9 @@ lies below the confidence passes in at most `FALSE_PASS` of all seeds.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from math import ceil, exp, lgamma, log, log1p
 from typing import Final
+
+from sim.bounds import at_least, runs_needed
 
 FALSE_PASS: Final = 0.05
 N_LOOKS: Final = 4
@@ -94,20 +95,12 @@ def judge(n_hits: int, n: int, confidence: float) -> Verdict:
     """
     if confidence in (0.0, 1.0):
         return Verdict.REACHED if n_hits >= n * confidence else Verdict.MISSED
-    if 1.0 - _at_most(n_hits - 1, n, confidence) <= _PER_LOOK:
+    if at_least(n_hits, n, confidence) <= _PER_LOOK:
         return Verdict.REACHED
-    return Verdict.MISSED if _at_most(n_hits, n, confidence) <= _PER_LOOK else Verdict.UNDECIDED
+    at_most = 1.0 - at_least(n_hits + 1, n, confidence)
+    return Verdict.MISSED if at_most <= _PER_LOOK else Verdict.UNDECIDED
 
 
 def fewest(confidence: float) -> int:
     """Replications that suffice where every one is a hit."""
-    return ceil(log(_PER_LOOK) / log(confidence))
-
-
-def _at_most(k: int, n: int, p: float) -> float:
-    """P(X ≤ k) of a binomial X."""
-    log_p, log_q = log(p), log1p(-p)
-    terms = (
-        lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) + i * log_p + (n - i) * log_q for i in range(k + 1)
-    )
-    return min(1.0, sum(exp(term) for term in terms))
+    return runs_needed(confidence, 1 - _PER_LOOK)

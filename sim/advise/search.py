@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from sim.advise.bounds import lower_bound, misses_allowed, runs_needed, screen_allows
 from sim.advise.options import Change
+from sim.bounds import lower_bound, misses_allowed, runs_needed, screen_allows
 from sim.comparison import Comparison, compare
 from sim.errors import InputError
 from sim.simulate import Result, simulate

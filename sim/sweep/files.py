@@ -91,7 +91,7 @@ class ScenarioFiles:
 
 
 _WITHOUT_ROWS: Final = frozenset(
-    "commands advise cli completion progress plots lanes lane_axes pictures comparison advice".split()  # noqa: SIM905
+    "commands advise bounds cli completion progress plots lanes lane_axes pictures comparison advice".split()  # noqa: SIM905
 )
 """Folders and modules that print, draw or advise: no row depends on them."""
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from sim.advise.bounds import at_least, lower_bound, misses_allowed, runs_needed, screen_allows
+from sim.bounds import at_least, lower_bound, misses_allowed, runs_needed, screen_allows
 
 
 @given(st.integers(1, 400), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
