@@ -1,13 +1,33 @@
 """Files that are whole or not there: written aside, then renamed. Kubernetes objects as their text."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sim.errors import InputError
+
+
+@contextmanager
+def set_aside(file: Path) -> Iterator[Path]:
+    """A name beside *file* to write to; when the body ends well it is synced and takes *file*'s place.
+
+    Raises
+    ------
+    OSError
+        The disk takes no more, or the folder cannot be written to; *file* is as it was.
+    """
+    aside = file.with_name(f".{file.name}.{os.getpid()}.unfinished")
+    try:
+        yield aside
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_whole(file: Path, text: str, *, option: str) -> None:
@@ -20,15 +40,12 @@ def write_whole(file: Path, text: str, *, option: str) -> None:
     """
     if file.exists() and not file.is_file():
         raise InputError(f"{option} {file}: there is something that is no file; name another one")
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
+        with set_aside(file) as aside:
+            aside.write_text(text, encoding="utf-8")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{option} {file}: cannot be written: {reason}") from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 class _Dumper(yaml.SafeDumper):

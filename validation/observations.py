@@ -4,13 +4,13 @@ import csv
 import gzip
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sim.files import set_aside
 from sim.outcomes import Cause, Seen
 from sim.scenario.model import Scenario
 from validation.attribute import UNATTRIBUTED, causes_of
@@ -181,15 +181,8 @@ def write(observation: Observation, folder: Path = FOLDER) -> Path:
 def write_aside(path: Path, data: bytes) -> None:
     """Write *data* to a file beside *path*, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with set_aside(path) as aside:
+        aside.write_bytes(data)
 
 
 def read(path: Path) -> Observation:
@@ -258,15 +251,10 @@ def write_table(observations: Iterable[Observation], folder: Path = FOLDER) -> P
     """Write the table of *observations*."""
     path = folder / TABLE
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{TABLE}.{os.getpid()}")
-    try:
-        with aside.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.DictWriter(out, TABLE_COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table_row(observation) for observation in observations)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with set_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, TABLE_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table_row(observation) for observation in observations)
     return path
 
 

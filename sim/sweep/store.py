@@ -7,7 +7,6 @@ the rows, so parts of another scenario, sweep or model are never taken for this 
 
 import fcntl
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sim.errors import InputError
+from sim.files import set_aside
 from sim.sweep.parameters import Value
 from sim.sweep.plan import Plan
 from sim.sweep.unit import CAUSES, Outcomes
@@ -129,16 +129,11 @@ class Store:
 
     @contextmanager
     def _aside(self, path: Path) -> Iterator[Path]:
-        aside = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
         try:
-            yield aside
-            with aside.open("rb") as stream:
-                os.fsync(stream.fileno())
-            aside.replace(path)
+            with set_aside(path) as aside:
+                yield aside
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-        finally:
-            aside.unlink(missing_ok=True)
 
     # ------------------------------------------------------------ rows
 

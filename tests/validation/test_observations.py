@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_earlier_runs_whole(tmp_path, monkeypatch):
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(observations.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         observations.write(observed(requests=1), tmp_path)
     assert path.read_bytes() == before

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from sim.files import set_aside
 from validation.lab.cluster import cache_dir
 from validation.lab.commands import CommandFailed, run
 from validation.lab.steps import Steps
@@ -96,8 +97,7 @@ def go_build(folder: Path, package: str, target: Path, ldflags: str, log: Path) 
     if shutil.which("go") is None:
         raise CommandFailed(["go", "build"], "no Go on this host; install Go 1.24 or newer")
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with set_aside(target) as aside:
         run(
             ["go", "build", "-C", str(folder), "-trimpath", "-buildvcs=false", "-ldflags", ldflags,
              "-o", str(aside), package],
@@ -105,9 +105,6 @@ def go_build(folder: Path, package: str, target: Path, ldflags: str, log: Path) 
             timeout_s=BUILD_TIMEOUT_S,
             log=log,
         )  # fmt: skip
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def kind_sources() -> Path:

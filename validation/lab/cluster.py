@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from sim.files import set_aside
 from validation.lab.commands import CommandFailed, LabError, run
 
 DEFAULT_NAME = "rollsim-lab"
@@ -80,10 +81,9 @@ def _kubeconfig(name: str, node: str) -> Path:
     ]
     path = cache_dir() / "clusters" / name / "kubeconfig"
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".kubeconfig.{os.getpid()}")
-    aside.touch(mode=0o600)
-    aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    aside.replace(path)
+    with set_aside(path) as aside:
+        aside.touch(mode=0o600)
+        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
