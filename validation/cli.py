@@ -1,10 +1,8 @@
 """`rollsim validate`: reads the options, calls, prints."""
 
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,31 +14,13 @@ from sim.scenario import load
 from sim.scenario.model import Scenario
 from validation import campaign, compare, forecast
 from validation.access import Access, ReplayError
-from validation.lab.commands import LabError
 from validation.observations import FOLDER
+from validation.one_line import one_line_errors
 
 app = typer.Typer(help="Replay scenarios on a real cluster and hold the prediction against it.")
 
 FILE_WIDTH = 150
 """Columns of the table where the output is no terminal."""
-EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Bad input ends with 2, what the cluster cannot do with 1, Ctrl-C and SIGTERM with 130."""
-    try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        yield
-    except InputError as error:
-        typer.echo(f"rollsim validate: {error}", err=True)
-        raise typer.Exit(EXIT_INPUT) from error
-    except (ReplayError, LabError, OSError) as error:
-        typer.echo(f"rollsim validate: {error}", err=True)
-        raise typer.Exit(EXIT_FAILED) from error
-    except KeyboardInterrupt as error:
-        typer.echo("rollsim validate: interrupted; the runs that ended are kept", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from error
 
 
 EPILOG = """\
@@ -92,7 +72,7 @@ def validate(
     Every prediction is made before the first replay and kept beside the runs.
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
-    with _one_line_errors():
+    with one_line_errors("rollsim validate", interrupted="the runs that ended are kept"):
         chosen = [each for path in scenarios or () for each in load(path, sets or ())]
         if not recorded:
             _replay(

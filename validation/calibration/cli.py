@@ -17,9 +17,10 @@ from rich.console import Console
 
 from validation.calibration.profile import MACHINE, write_profiles
 from validation.lab.cluster import Lab, cache_dir
-from validation.lab.commands import CommandFailed, LabError, run
+from validation.lab.commands import CommandFailed, run
 from validation.lab.steps import Steps
 from validation.observations import write_aside
+from validation.one_line import one_line_errors
 
 app = typer.Typer(help="Measure the latencies of the timing profile on the lab, with runs of its own.")
 
@@ -68,7 +69,7 @@ def calibrate(
 
     Example: rollsim calibrate --data calibration-2026-12 --profiles configs/timing
     """
-    try:
+    with one_line_errors("rollsim calibrate", interrupted="the steps that ended are kept"):
         lab = Lab.find(name)
         data.mkdir(parents=True, exist_ok=True)
         if not (data / MACHINE).exists():
@@ -78,12 +79,6 @@ def calibrate(
             profiles.mkdir(parents=True, exist_ok=True)
             for path in write_profiles(data, profiles):
                 typer.echo(path)
-    except (LabError, OSError) as error:
-        typer.echo(f"rollsim calibrate: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo("rollsim calibrate: interrupted; the steps that ended are kept", err=True)
-        raise typer.Exit(130) from error
 
 
 def machine(lab: Lab) -> dict[str, str]:

@@ -1,8 +1,5 @@
 """`rollsim lab up | status | down`: reads the options, calls, prints."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -11,9 +8,9 @@ from rich.table import Table
 
 from validation.lab import lifecycle
 from validation.lab.cluster import DEFAULT_NAME, cache_dir
-from validation.lab.commands import LabError
 from validation.lab.network import Vanished
 from validation.lab.steps import Steps
+from validation.one_line import one_line_errors
 
 EPILOG = """\
 Examples
@@ -31,23 +28,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 
+INTERRUPTED = "`rollsim lab up` goes on from here, `down` removes it"
 Name = Annotated[str, typer.Option(help="Name of the kind cluster.")]
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """What the lab cannot do ends with its message and code 1; Ctrl-C and SIGTERM with code 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends with us
-    try:
-        yield
-    except (LabError, OSError) as error:
-        typer.echo(f"rollsim lab: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo(
-            "rollsim lab: interrupted; `rollsim lab up` goes on from here, `down` removes it", err=True
-        )
-        raise typer.Exit(130) from error
 
 
 def _steps() -> Steps:
@@ -73,7 +55,7 @@ def up(
     name: Name = DEFAULT_NAME,
 ) -> None:
     """Bring the cluster up; what is built already is used again."""
-    with _one_line_errors():
+    with one_line_errors("rollsim lab", interrupted=INTERRUPTED):
         lab = lifecycle.up(
             _steps(), name=name, n_nodes=nodes, vanished=vanished, airgap=airgap, mirror=registry
         )
@@ -87,7 +69,7 @@ def status(
     ] = None,
 ) -> None:
     """Show what runs."""
-    with _one_line_errors():
+    with one_line_errors("rollsim lab", interrupted=INTERRUPTED):
         found = lifecycle.status(name)
         table = Table(show_header=False, box=None)
         rows = {
@@ -113,7 +95,7 @@ def _packets(found: lifecycle.Status) -> str:
 @app.command()
 def down(name: Name = DEFAULT_NAME) -> None:
     """Take the cluster down; only the cache stays."""
-    with _one_line_errors():
+    with one_line_errors("rollsim lab", interrupted=INTERRUPTED):
         lifecycle.down(_steps(), name=name)
 
 
