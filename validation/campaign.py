@@ -178,15 +178,17 @@ def recorded_groups(
     ]
     for name in set(recorded) - {scenario.name for scenario in current}:
         say(f"{name}: no scenario of that version among the configs; its runs are left out")
-    groups: Groups = {}
-    for suffix, profile in (("", timing), ("_sources", forecast.SOURCES)):
+    unseen: Groups = {}
+    seen: Groups = {}
+    for profile in dict.fromkeys((timing, forecast.SOURCES)):
         before = [found for name in recorded if (found := forecast.kept(name, folder, profile))]
         today = []
         for scenario in current:
             say(f"predicting {scenario.name} with {profile}")
             today.append(forecast.predict(scenario, runs=predictions, seed=seed, timing=profile))
-        groups |= {f"unseen{suffix}": match(before, runs), f"seen{suffix}": match(today, runs)}
-    return {name: groups[name] for name in GROUPS}
+        unseen[profile], seen[profile] = match(before, runs), match(today, runs)
+    groups = (unseen[timing], unseen[forecast.SOURCES], seen[timing], seen[forecast.SOURCES])
+    return dict(zip(GROUPS, groups, strict=True))
 
 
 def our_scenarios() -> dict[str, Scenario]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import yaml
 from numpy.random import Generator
 
+from sim.files import objects_yaml
 from validation.observations import write_aside
 
 T = TypeVar("T")
@@ -298,25 +298,10 @@ def write(folder: Path, seed: int, count: int) -> list[str]:
     for number in range(count):
         name = f"drawn-{seed}-{number:02d}"
         objects, scenario = documents(name, draw(np.random.default_rng([seed, number])))
-        write_aside(folder / "manifests" / f"{name}.yaml", _yaml(objects))
-        write_aside(folder / f"{name}.yaml", _yaml([scenario]))
+        write_aside(folder / "manifests" / f"{name}.yaml", objects_yaml(objects).encode())
+        write_aside(folder / f"{name}.yaml", objects_yaml([scenario]).encode())
         names.append(name)
     return names
-
-
-class _Dumper(yaml.SafeDumper):
-    """Configuration files as blocks of text."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def _yaml(documents: Sequence[Mapping[str, Any]]) -> bytes:
-    return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, default_flow_style=None).encode()
 
 
 def main() -> None:

@@ -9,7 +9,8 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -61,17 +62,17 @@ class Advice:
     """What the search has found."""
 
     now: Outcomes
-    change: Change | None
-    """The cheapest that reaches the goal; without options: the scenario does as it is. None: nothing does."""
-    confirmed: Confirmed | None
-    closest: Change | None
-    """Where nothing reaches it: what came closest."""
-    comparison: Comparison | None
-    """Of the change, or of what came closest, against the scenario as it is."""
-    remaining: Mapping[str, float]
-    """Mean failed requests by cause, after that."""
     n_tried: int
     n_changes: int
+    change: Change | None = None
+    """The cheapest that reaches the goal; without options: the scenario does as it is. None: nothing does."""
+    confirmed: Confirmed | None = None
+    closest: Change | None = None
+    """Where nothing reaches it: what came closest."""
+    comparison: Comparison | None = None
+    """Of the change, or of what came closest, against the scenario as it is."""
+    remaining: Mapping[str, float] = field(default_factory=dict)
+    """Mean failed requests by cause, after that."""
 
 
 def advise(
@@ -93,42 +94,23 @@ def advise(
     """
     [now] = replicate([(files, sets)], runs=BASE_RUNS, seed=seed, engine=engine)
     hunt = _Hunt(files, sets, goal, seed, engine)
+    advice = partial(Advice, now=now, n_changes=len(found))
     as_it_is = Change(())
     if now.clean.mean() >= goal.target and (sure := hunt.confirm(as_it_is)) is not None:
-        return _advice(now, as_it_is, sure, None, None, {}, 0, len(found))
+        return advice(change=as_it_is, confirmed=sure, n_tried=0)
     for number, change in enumerate(hunt.screened(found, progress), start=1):
         if (sure := hunt.confirm(change)) is not None:
             comparison, left = hunt.hold(now, change)
-            return _advice(now, change, sure, None, comparison, left, hunt.n_tried, len(found))
+            return advice(
+                change=change, confirmed=sure, comparison=comparison, remaining=left, n_tried=hunt.n_tried
+            )
         if number >= MAX_CONFIRMED:
             break
     closest = hunt.closest()
     if closest is None:
-        return _advice(now, None, None, None, None, _means(now), hunt.n_tried, len(found))
+        return advice(remaining=_means(now), n_tried=hunt.n_tried)
     comparison, left = hunt.hold(now, closest)
-    return _advice(now, None, None, closest, comparison, left, hunt.n_tried, len(found))
-
-
-def _advice(
-    now: Outcomes,
-    change: Change | None,
-    confirmed: Confirmed | None,
-    closest: Change | None,
-    comparison: Comparison | None,
-    remaining: Mapping[str, float],
-    n_tried: int,
-    n_changes: int,
-) -> Advice:
-    return Advice(
-        now=now,
-        change=change,
-        confirmed=confirmed,
-        closest=closest,
-        comparison=comparison,
-        remaining=remaining,
-        n_tried=n_tried,
-        n_changes=n_changes,
-    )
+    return advice(closest=closest, comparison=comparison, remaining=left, n_tried=hunt.n_tried)
 
 
 # ---------------------------------------------------------------- one change

@@ -10,8 +10,8 @@ class NodeCpu:
 
     Creating a sandbox, starting a container, delivering a signal, taking a network namespace down: each keeps the
     runtime, its shims and plugins, the kubelet and the API server busy at once. Up to as many as the cores can
-    carry none waits; beyond it all slow down alike. Three pods that are stopped together take two to three times
-    as long as one (validation/calibration/FINDINGS.md).
+    carry none waits; beyond it all slow down alike. Three pods at once take one and a half times as long as
+    one and more (validation/calibration/FINDINGS.md).
 
     Parameters
     ----------

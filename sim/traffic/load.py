@@ -1,7 +1,7 @@
 """The load: its connections, its pace, its end, and the tally of what became of its requests."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -229,13 +229,12 @@ class Traffic:
             yield self.env.timeout(max(1e-4, 0.98 * left * self._request_every_s()))
             self.look()
 
-    def look(self, act: Callable[[], None] = lambda: None) -> None:
-        """Everybody finds out where its requests are by now, though nothing has changed; then *act*."""
+    def look(self) -> None:
+        """Everybody finds out where its requests are by now, though nothing has changed."""
         if self._arrivals is not None:
             self._arrivals.meet()
         for connection in self.connections:
             connection.look()
-        act()
         self._tell()
 
     @property

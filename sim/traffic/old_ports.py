@@ -116,5 +116,6 @@ class OldPorts:
         if not able:
             return False
         connection = able[int(self._rng.integers(len(able)))]
-        traffic.look(lambda: setattr(connection, "old_port", server))
+        connection.old_port = server
+        traffic.look()
         return True
