@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from web_app import APP
 
 from sim.prediction import predict
 from sim.scenario import load_one
@@ -30,33 +31,7 @@ spec:
     "web:1": {server: go-http-shutdown, startup: 50ms, serviceTime: 1ms}
     "web:2": {server: go-http-shutdown, startup: 50ms, serviceTime: 1ms}
 """,
-    "app.yaml": """\
-# Two pods.
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  selector: {app: web}
-  ports:
-    - {port: 80, targetPort: 8080}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2   # a comment
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers:
-        - name: web
-          image: web:1   # and another
-          ports: [{containerPort: 8080}]
-          readinessProbe:
-            tcpSocket: {port: 8080}
-            periodSeconds: 1
-""",
+    "app.yaml": APP,
 }
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from web_app import APP
+
 SCENARIO = """\
 apiVersion: rollsim/v1
 kind: Scenario
@@ -21,33 +23,6 @@ spec:
   images:
     "web:1": {server: go-http, startup: 50ms, serviceTime: 1ms}
     "web:2": {server: go-http, startup: 50ms, serviceTime: 1ms}
-"""
-APP = """\
-# Two pods of a server that stops at once.
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  selector: {app: web}
-  ports:
-    - {port: 80, targetPort: 8080}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2   # a comment
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers:
-        - name: web
-          image: web:1
-          ports: [{containerPort: 8080}]
-          readinessProbe:
-            tcpSocket: {port: 8080}
-            periodSeconds: 1
 """
 GRID = ("-p", "load.connections=2,4,8", "-p", "deployment/web.spec.replicas=1..3")
 ROLLSIM = (sys.executable, "-c", "from sim.cli import main; main()")

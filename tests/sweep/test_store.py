@@ -22,7 +22,7 @@ from sim.sweep.unit import Row, outcomes_of
 GROWTH = """
 import resource, sys
 from pathlib import Path
-sys.path.insert(0, {here!r})
+sys.path[:0] = {paths!r}
 from test_store import Counting, plan_of
 from sim.sweep.run import run
 n = int(sys.argv[1])
@@ -57,7 +57,8 @@ def plan_of(path, *parameters, runs):
 def test_memory_does_not_grow_with_the_points(tmp_path):
     """Four times as many points take less than 40 MiB more: rows stream to disk."""
     write_scenario(tmp_path)
-    code = GROWTH.format(here=str(Path(__file__).parent), folder=str(tmp_path))
+    here = Path(__file__).parent
+    code = GROWTH.format(paths=[str(here), str(here.parent)], folder=str(tmp_path))
     peak = {}
     for n in (50_000, 200_000):
         done = subprocess.run(
