@@ -12,7 +12,7 @@ from rich.console import Console
 from sim.errors import InputError
 from sim.scenario import load
 from sim.scenario.model import Scenario
-from validation import campaign, compare, forecast
+from validation import campaign, compare, explain, forecast
 from validation.access import Access, ReplayError
 from validation.observations import FOLDER
 from validation.one_line import one_line_errors
@@ -21,6 +21,8 @@ app = typer.Typer(help="Replay scenarios on a real cluster and hold the predicti
 
 FILE_WIDTH = 150
 """Columns of the table where the output is no terminal."""
+PREDICTIONS = 200
+"""Simulated rollouts of a prediction, where nothing else is asked for."""
 
 
 EPILOG = """\
@@ -29,6 +31,8 @@ Examples
 rollsim validate configs/tutorial --runs 8
 
 rollsim validate --recorded --json
+
+rollsim validate --explain tutorial-2-keepalive --plot beside.png
 """
 
 
@@ -42,17 +46,36 @@ def validate(
     recorded: Annotated[
         bool, typer.Option("--recorded", help="Only compare with the runs that are kept: needs no cluster.")
     ] = False,
+    explained: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Hold kept runs of SCENARIO… against simulated ones, step by step and event by event.",
+        ),
+    ] = False,
+    run: Annotated[
+        int | None, typer.Option(min=1, help="The kept run whose events --explain prints.")
+    ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the groups `seen` and `unseen` as data.")
+        bool,
+        typer.Option(
+            "--json", help="Print the groups `seen` and `unseen` (or what --explain finds) as data."
+        ),
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw predicted intervals and real runs to this file.")
+        Path | None,
+        typer.Option(
+            help="Draw predicted intervals and real runs (or both timelines of --explain) to this file."
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Override a field; may be repeated."),
     ] = None,
-    predictions: Annotated[int, typer.Option(min=2, help="Simulated rollouts of each prediction.")] = 200,
+    predictions: Annotated[
+        int | None,
+        typer.Option(min=2, help="Simulated rollouts of each prediction (200), or of --explain (50)."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the predictions.")] = 1,
     timing: Annotated[
         str, typer.Option(help="Timing profile measured on that cluster; the sources' is the second column.")
@@ -73,6 +96,20 @@ def validate(
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
     with one_line_errors("rollsim validate", interrupted="the runs that ended are kept"):
+        if explained:
+            _explain(
+                console,
+                explain.find_scenarios(scenarios or (), sets or ()),
+                explain.Plan(
+                    folder=observations, runs=predictions or explain.RUNS, seed=seed, timing=timing, run=run
+                ),
+                as_json=as_json,
+                plot=plot,
+            )
+            return
+        if run is not None:
+            raise InputError("--run belongs to --explain")
+        predictions = predictions or PREDICTIONS
         chosen = [each for path in scenarios or () for each in load(path, sets or ())]
         if not recorded:
             _replay(
@@ -98,6 +135,31 @@ def validate(
             _print(console, groups)
         if plot is not None:
             compare.plot(groups, plot)
+
+
+def _explain(
+    console: Console, chosen: Sequence[Scenario], plan: explain.Plan, *, as_json: bool, plot: Path | None
+) -> None:
+    if not chosen:
+        raise InputError("no SCENARIO given: name files, folders or scenarios of the configs")
+    if len(chosen) > 1 and (plot is not None or plan.run is not None):
+        raise InputError(f"--plot and --run speak of one scenario, {len(chosen)} were given")
+    data = []
+    for scenario in chosen:
+        try:
+            found = explain.explain(scenario, plan)
+        except ReplayError as error:
+            if len(chosen) == 1:
+                raise
+            _say(str(error))
+            continue
+        if as_json:
+            data.append(found.to_json())
+        else:
+            console.print(found.steps_table())
+            console.print()
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
 
 
 def _replay(chosen: Sequence[Scenario], plan: campaign.Plan, access: Access) -> None:

@@ -1,6 +1,6 @@
 """A recorded run as lanes, for the same picture as a simulated one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,26 +73,38 @@ class _Pod:
         return PodState.STARTING if self.n_started or self.was_there else PodState.PENDING
 
 
+class Addresses:
+    """Which pod has an address, by time."""
+
+    def __init__(self, timeline: Iterable[Row]) -> None:
+        self._owners: dict[str, list[tuple[float, str]]] = {}
+        """Address → the pods that had it, each with the time from which it is known."""
+        for row in timeline:
+            if row["what"] == "pod" and row["ip"]:
+                owners = self._owners.setdefault(row["ip"], [])
+                if not owners or owners[-1][1] != row["pod"]:
+                    owners.append((float(row["at_s"]), row["pod"]))
+
+    def pod_at(self, ip: str | None, at_s: float) -> str | None:
+        """The pod that has (or last had) the address at that time; before any has it, the first one."""
+        owners = self._owners.get(ip or "", [])
+        before = [pod for since_s, pod in owners if since_s <= at_s]
+        if before:
+            return before[-1]
+        return owners[0][1] if owners else None
+
+
 class _Fold:
     """The rows of a recorded timeline, one after the other."""
 
     def __init__(self, timeline: tuple[Row, ...]) -> None:
         self.pods: dict[str, _Pod] = {}
         self.rules = Onlookers()
+        self.addresses = Addresses(timeline)
         self._tables: dict[str, frozenset[str]] = {}
         self._servers: dict[tuple[str, str], Track[ServerState]] = {}
-        self._owners: dict[str, list[tuple[float, str]]] = {}
-        """Address → the pods that had it, each with the time from which it is known."""
-        for row in timeline:
-            self._own(row)
         for row in timeline:
             self._take(row)
-
-    def _own(self, row: Row) -> None:
-        if row["what"] == "pod" and row["ip"]:
-            owners = self._owners.setdefault(row["ip"], [])
-            if not owners or owners[-1][1] != row["pod"]:
-                owners.append((float(row["at_s"]), row["pod"]))
 
     def _take(self, row: Row) -> None:
         match row["what"]:
@@ -102,7 +114,7 @@ class _Fold:
                 self._pod(row).take_container(row)
             case "rules":
                 self._tables[row["service"]] = frozenset(
-                    self.at_address(ip, float(row["at_s"])) or ip for ip in row["endpoints"]
+                    self.addresses.pod_at(ip, float(row["at_s"])) or ip for ip in row["endpoints"]
                 )
                 self.rules.see(NODE, frozenset().union(*self._tables.values()), float(row["at_s"]))
             case "haproxy" if "state" in row:
@@ -110,14 +122,6 @@ class _Fold:
 
     def _pod(self, row: Row) -> _Pod:
         return self.pods.setdefault(row["pod"], _Pod(row["pod"], first_s=float(row["at_s"])))
-
-    def at_address(self, ip: str | None, at_s: float) -> str | None:
-        """The pod that has (or last had) the address at that time."""
-        owners = self._owners.get(ip or "", [])
-        before = [pod for since_s, pod in owners if since_s <= at_s]
-        if before:
-            return before[-1]
-        return owners[0][1] if owners else None
 
     def _take_server(self, row: Row) -> None:
         """Only changes are logged: before its first one a server was in the other state."""
@@ -163,7 +167,7 @@ def of_observation(observation: Observation) -> TimelineData:
             from_s=float(row["at_s"]),
             to_s=float(row["at_s"]),
             cause=row["cause"],
-            pod=fold.at_address(row["pod_ip"], float(row["at_s"])),
+            pod=fold.addresses.pod_at(row["pod_ip"], float(row["at_s"])),
         )
         for row in observation.failures
     )
