@@ -80,13 +80,14 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         change="raise worker_shutdown_timeout (nginx), hard-stop-after (HAProxy) or the server's shutdown timeout "
         "above the longest answer",
         costs="a hanging connection holds the pod longer, up to the grace period",
-        source="nginx worker_shutdown_timeout; HAProxy hard-stop-after",
+        source="nginx core module, worker_shutdown_timeout; HAProxy 2.6 configuration manual, hard-stop-after",
     ),
     Cause.VANISHED_IN_FLIGHT: Explanation(
         happens="The pod's address went silent under an open connection.",
         change="stop the server before its network is taken away (grace period, preStop)",
         costs="none",
-        source="CNI DEL",
+        source="containerd v2.3 internal/cri/server/sandbox_stop.go:60-131: after the last container's exit CNI DEL "
+        "takes the pod's interface and route away",
     ),
     Cause.PROXY_CONNECT_WAIT: Explanation(
         happens="The proxy waited for a vanished pod longer than the client waited for its answer.",
@@ -106,7 +107,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         happens="The proxy's health checks hold every server down: 503 at once.",
         change="raise `fall`, or add servers; keep a Service endpoint at all times",
         costs="a dead server is noticed later",
-        source="HAProxy 2.6 configuration manual 5.2",
+        source="HAProxy 2.6 configuration manual 5.2, check, fall and rise",
     ),
     Cause.PROXY_BACKEND_BROKEN: Explanation(
         happens="The pod closed the proxy's connection before the answer's header; HAProxy answers 502 or, on a "
@@ -120,7 +121,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         happens="The pod ended in the middle of an answer that the proxy was passing on.",
         change="stop the pods gracefully and set the grace period above the longest answer",
         costs="the pod lives until its longest answer is out",
-        source="HAProxy never repeats a request whose header it has forwarded",
+        source="HAProxy 2.6 configuration manual, retry-on: none for an answer whose header was forwarded",
     ),
     Cause.PROXY_SERVER_TIMEOUT: Explanation(
         happens="`timeout server` ran out: 504.",
@@ -138,14 +139,14 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         happens="The answer takes longer than the client waits, with or without an update.",
         change="raise the client's timeout or make the server faster",
         costs="none to the rollout",
-        source="the load's answerTimeout",
+        source="the client's own limit (the scenario's load.answerTimeout)",
     ),
     Cause.IDLE_TIMEOUT_RACE: Explanation(
         happens="The server's idle time-out closes connections that the client still means to use, with or without "
         "an update.",
         change="make the server's keep-alive timeout longer than the client's longest pause",
         costs="more open connections",
-        source="nginx keepalive_timeout: FIN without notice",
+        source="nginx ngx_http_core_module, keepalive_timeout: FIN without notice",
     ),
     Cause.LIVENESS_RESTART: Explanation(
         happens="A liveness or startup probe gave up on a container that was still starting and restarted it.",
