@@ -7,9 +7,13 @@ from numpy.random import Generator
 from sim.scenario.distributions import Distribution
 from sim.scenario.timing import Timing
 
-WITHOUT_CPU = frozenset({"volume_wait", "terminal_to_removed", "round_trip", "fast_stop", "graceful_exit"})
-"""What a busy machine does not stretch: waits by the clock, and the end of a server, a burst of a millisecond of a
-process that slept before, which Linux runs at once."""
+WITHOUT_CPU = frozenset({
+    "volume_wait", "terminal_to_removed", "round_trip",
+    "signal_heard", "fast_stop", "graceful_exit",
+    "signal_heard_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
+})  # fmt: skip
+"""What a busy client does not stretch: waits by the clock, and the end of a server, a burst of a millisecond of a
+process that slept before, which Linux runs before one that has had its share."""
 
 
 class Delays:

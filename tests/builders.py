@@ -38,7 +38,7 @@ def shipped_timing(name="defaults") -> Timing:
 
 
 def constant_timing(*, p_first_kick=1.0, p_second_kick=1.0, proxy_min_interval_s=1.0, **seconds) -> Timing:
-    """A profile without chance: every latency is constant, zero unless given. [s]"""
+    """A profile without chance: every latency is constant, zero unless given; at rest as otherwise. [s]"""
     base = shipped_timing()
     latencies = [f.name for f in fields(Timing) if isinstance(getattr(base, f.name), Distribution)]
     assert set(seconds) <= set(latencies), set(seconds) - set(latencies)
@@ -48,7 +48,7 @@ def constant_timing(*, p_first_kick=1.0, p_second_kick=1.0, proxy_min_interval_s
         p_first_kick=p_first_kick,
         p_second_kick=p_second_kick,
         proxy_min_interval_s=proxy_min_interval_s,
-        **{name: Constant(value_s=seconds.get(name, 0.0)) for name in latencies},
+        **{name: Constant(value_s=seconds.get(name.removesuffix("_at_rest"), 0.0)) for name in latencies},
     )
 
 

@@ -5,6 +5,7 @@ What each server does on a signal stands in sim/servers.py.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import simpy
 
@@ -15,6 +16,13 @@ from sim.servers import IGNORED, stop_behaviour
 from sim.world import Process, Server, ServerPhase
 
 P = ServerPhase
+BURST_S: Final = 0.5
+"""How long a deletion keeps the node at work: the controllers' and the kubelet's writes, runc, rules, the successor.
+
+A server without requests has the least CPU weight (kubernetes v1.34 pkg/kubelet/cm: BestEffort) and waits for all
+of them. Measured: a stop within it takes tens of milliseconds, after a preStop of 2.5 s one or two
+(validation/calibration/FINDINGS.md).
+"""
 
 
 class RunningContainer:
@@ -28,6 +36,8 @@ class RunningContainer:
         """Of the present life."""
         self.ended_s: float | None = None
         """End of the last life."""
+        self.deleted_s: float | None = None
+        """When its pod's deletion reached the kubelet."""
         self.crash_loop = CrashLoop()
 
     @property
@@ -95,22 +105,33 @@ class RunningContainer:
             self._end()
             return
         behaviour = stop_behaviour(server.container, server.image, name)
-        at_once = behaviour.exit is ExitWhen.AT_ONCE
-        stopping = server.phase is P.DEAF or (server.phase is P.DRAINING and not at_once)
-        if stopping or behaviour == IGNORED:
+        if behaviour != IGNORED:
+            self._env.process(self._stop(behaviour, self.ended))
+
+    def _stop(self, behaviour: StopBehaviour, life: simpy.Event) -> Process:
+        """It hears the signal when it gets a core; until then it serves on."""
+        server, at_once = self.server, behaviour.exit is ExitWhen.AT_ONCE
+        yield self._env.timeout(self._end_delay("signal_heard"))
+        if not self._lives(life):
+            return
+        if server.phase is P.DEAF or (server.phase is P.DRAINING and not at_once):
             return
         server.stop = behaviour
         server.move(P.DEAF if at_once else P.DRAINING)
-        self._env.process(self._wind_down(behaviour, self.ended))
+        yield from self._wind_down(behaviour, life)
+
+    def _end_delay(self, name: str) -> float:
+        in_burst = self.deleted_s is not None and self._env.now - self.deleted_s < BURST_S
+        return self._delays(name if in_burst else f"{name}_at_rest")
 
     def _wind_down(self, behaviour: StopBehaviour, life: simpy.Event) -> Process:
         env, server = self._env, self.server
         match behaviour.exit:
             case ExitWhen.AT_ONCE:
-                yield env.timeout(self._delays("fast_stop"))
+                yield env.timeout(self._end_delay("fast_stop"))
                 if server.image.server is ServerKind.NGINX and self._lives(life):
                     server.cut()  # the master goes after its worker, and the listener with it
-                    yield env.timeout(self._delays("graceful_exit"))
+                    yield env.timeout(self._end_delay("graceful_exit"))
             case ExitWhen.NEVER:
                 return
             case ExitWhen.AFTER:
@@ -121,7 +142,7 @@ class RunningContainer:
                 if self._lives(life):
                     server.cut_by_own_limit = not drained.triggered
                 if not server.cut_by_own_limit:
-                    yield env.timeout(self._delays("graceful_exit"))
+                    yield env.timeout(self._end_delay("graceful_exit"))
         if self._lives(life):
             self._end()
 

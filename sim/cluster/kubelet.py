@@ -225,6 +225,8 @@ class PodWorker:
             yield turn
             yield from self._kubelet.pleg.newer_than(self._synced_s)
             grace_s = effective_grace_s(self.pod.template.termination_grace_period_s)
+            for container in self._containers:
+                container.deleted_s = float(env.now)
             yield env.all_of([env.process(self._stop(c, grace_s)) for c in self._containers if c.alive])
             yield from self._kubelet.cpu.work(delays("exit_to_netns_gone"))
             self.stage = PodStage.TERMINAL

@@ -63,9 +63,13 @@ class Timing:
     proxy_sync: Distribution  # one sync of the rules
     proxy_min_interval_s: float  # end of one sync to the start of the next
 
-    # servers
+    # servers; "at rest" where the deletion is not just now, and its work on the node is over
+    signal_heard: Distribution  # signal in the process to the server acting on it; it serves on meanwhile
+    signal_heard_at_rest: Distribution
     fast_stop: Distribution  # a fast stop: last read of the server to its sockets closed
+    fast_stop_at_rest: Distribution
     graceful_exit: Distribution  # last connection ended to the process gone
+    graceful_exit_at_rest: Distribution
     sigkill: Distribution  # SIGKILL called to sockets closed
 
     # network and clients

@@ -41,6 +41,8 @@ class Step:
 STEPS: Final = (
     Step("cycles-idle-1.csv", "pod_cycles", ("--idle", "3", "--seconds", "240")),
     Step("cycles-three-1.csv", "pod_cycles", ("--pods", "3", "--idle", "3", "--seconds", "150")),
+    Step("pod-stop-paced.csv", "pod_stop_clients", ("paced", "--runs", "28", "--hook", "0")),
+    Step("pod-stop-paced-hook.csv", "pod_stop_clients", ("paced", "--runs", "16", "--hook", "2.5")),
     Step("rules-idle.csv", "rule_changes"),
     Step("vanishing.csv", "vanishing"),
     Step("loopback-paced-sigterm.csv", "stops", ("paced", "SIGTERM"), on_lab=False),
@@ -51,7 +53,6 @@ STEPS: Final = (
     Step("cycles-busy-1.csv", "pod_cycles", ("--busy", "--patience", "6", "--idle", "3", "--seconds", "150")),
     Step("steady.csv", "steady"),
     Step("pod-stop-ab.csv", "pod_stop_clients", ("ab", "--runs", "14")),
-    Step("pod-stop-paced.csv", "pod_stop_clients", ("paced", "--runs", "12")),
 )
 """The idle cluster first: what loads it comes after."""
 

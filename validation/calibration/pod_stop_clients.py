@@ -1,26 +1,101 @@
-"""One pod of three is deleted under a client; its preStop outlives its endpoint, so only its kept connections die.
+"""One pod of three is deleted under a client. Its preStop outlives its endpoint, so that only kept connections die.
 
 What ab counts, or a paced client sees, for each connection that the pod still held when its server was stopped.
+With the paced client the kernel's trace says as well when nginx learned of its end and when its sockets closed.
 """
 
 import argparse
+import contextlib
 import csv
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from validation.calibration.kernel_trace import TraceEvent, kernel_trace
 from validation.calibration.kube_api import KubeApi
 from validation.calibration.loopback import parse_ab
 from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects, wait
-from validation.calibration.vanishing import pid_in_pod
 from validation.lab.cluster import Lab
 
 HOOK_S: Final = 2.5
 LOAD_S: Final = 5
+
+
+def nginx_of(uid: str) -> tuple[int, int]:
+    """Master and worker of the nginx in the pod *uid*, as this machine numbers processes.
+
+    Raises
+    ------
+    LookupError
+        No nginx with one worker runs in the pod.
+    """
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if uid in (path / "cgroup").read_text().replace("_", "-"):
+                found[int(path.name)] = (path / "stat").read_text()
+    # pid (comm) state ppid: the worker is the nginx whose parent is one
+    servers = {
+        pid: int(stat.rpartition(")")[2].split()[1]) for pid, stat in found.items() if "(nginx)" in stat
+    }
+    pairs = [(parent, pid) for pid, parent in servers.items() if parent in servers]
+    if len(pairs) != 1:
+        raise LookupError(f"pod {uid}: nginx with one worker expected, its processes are {sorted(found)}")
+    return pairs[0]
+
+
+def stop_events(master: int, worker: int) -> dict[str, str]:
+    """Events that tell a stop: the signal, the worker's reads and its news from the master, ends of its sockets."""
+    return {
+        "signal/signal_generate": f"pid == {master}",
+        "sock/inet_sock_set_state": "sport == 80",
+        "syscalls/sys_exit_recvfrom": f"common_pid == {worker}",
+        "syscalls/sys_exit_recvmsg": f"common_pid == {worker}",
+        "sched/sched_process_exit": "",
+    }
+
+
+def stop_times(
+    events: Sequence[TraceEvent], deleted_s: float, master: int, worker: int
+) -> dict[str, float | str]:
+    """Times after the deletion at which the stop of one nginx went on; empty where it was not seen. [s]
+
+    A fast stop is deaf from the master's word (it ends the loop that reads) until its sockets close.
+    """
+    after = [e for e in events if e.at_s >= deleted_s]
+
+    def at(times: Sequence[float], pick: Callable[[Sequence[float]], float]) -> float | str:
+        return round(pick(times) - deleted_s, 6) if times else ""
+
+    news = [e.at_s for e in after if e.event == "sys_recvmsg" and e.pid == worker and _got_something(e)]
+    reads = [e.at_s for e in after if e.event == "sys_recvfrom" and e.pid == worker and _got_something(e)]
+    ends = [
+        e for e in after
+        if e.event == "inet_sock_set_state" and e.pid == worker and e.fields["oldstate"] == "TCP_ESTABLISHED"
+        and e.fields["newstate"] in {"TCP_FIN_WAIT1", "TCP_CLOSE"}
+    ]  # fmt: skip
+    exits = {e.pid: e.at_s for e in after if e.event == "sched_process_exit"}
+    last_ends = [e for e in ends if news and e.at_s >= max(news)]
+    return {
+        "signal_s": at([e.at_s for e in after if e.event == "signal_generate"], min),
+        "told_s": at(news, max),
+        "last_read_s": at(reads, max),
+        "first_close_s": at([e.at_s for e in last_ends], min),
+        "last_close_s": at([e.at_s for e in last_ends], max),
+        "fin": str(sum(e.fields["newstate"] == "TCP_FIN_WAIT1" for e in last_ends)),
+        "rst": str(sum(e.fields["newstate"] == "TCP_CLOSE" for e in last_ends)),
+        "worker_exit_s": at([exits[worker]] if worker in exits else [], min),
+        "master_exit_s": at([exits[master]] if master in exits else [], min),
+    }
+
+
+def _got_something(event: TraceEvent) -> bool:
+    return not event.text.startswith(("-> 0xff", "-> 0x0"))
 
 
 def main() -> None:
@@ -29,10 +104,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=16)
     parser.add_argument("--image", default="rollsim/app:red")
     parser.add_argument("--cluster", help="name of a running lab")
+    parser.add_argument("--hook", type=float, default=HOOK_S, help="seconds of the preStop; 0 for none")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     lab = Lab.find(options.cluster)
-    items = objects("busy", replicas=3, period_s=1, hook=f"sleep {HOOK_S}", image=options.image)
+    hook = f"sleep {options.hook:g}" if options.hook else None
+    items = objects("busy", replicas=3, period_s=1, hook=hook, image=options.image)
     deploy(lab, items)
     api, node, port = KubeApi(lab.kubeconfig), node_process(lab), NODE_PORTS["busy"]
     path = f"/api/v1/namespaces/{NAMESPACE}/pods"
@@ -60,22 +137,27 @@ def main() -> None:
         )
         time.sleep(3 + random.random())
         victim = random.choice(pods())
-        inside = pid_in_pod(victim["metadata"]["uid"])
-        client = subprocess.Popen(
-            ["nsenter", "-t", str(node), "-n", *argv],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        time.sleep(0.8)
-        api.call("DELETE", f"{path}/{victim['metadata']['name']}")
-        time.sleep(HOOK_S - 0.3)
-        enter = ["nsenter", "-t", str(inside), "-n"]
-        listed = subprocess.run([*enter, "ss", "-Htn", "state", "established", "( sport = :80 )"],
-                                capture_output=True, text=True, check=False).stdout  # fmt: skip
-        out, _ = client.communicate(timeout=30)
-        seen = asdict(parse_ab(out)) if options.client == "ab" else {"answer": out.strip()}
-        rows.append({"held": len(listed.splitlines()), **seen})
+        master, worker = nginx_of(victim["metadata"]["uid"])
+        paced = options.client == "paced"
+        with kernel_trace(stop_events(master, worker)) if paced else contextlib.nullcontext() as trace:
+            client = subprocess.Popen(
+                ["nsenter", "-t", str(node), "-n", *argv],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            time.sleep(0.8)
+            deleted_s = time.monotonic()
+            api.call("DELETE", f"{path}/{victim['metadata']['name']}")
+            time.sleep(max(0.0, options.hook - 0.3))
+            listed = subprocess.run(
+                ["nsenter", "-t", str(worker), "-n", "ss", "-Htn", "state", "established", "( sport = :80 )"],
+                capture_output=True, text=True, check=False,
+            ).stdout  # fmt: skip
+            out, _ = client.communicate(timeout=30)
+            seen = asdict(parse_ab(out)) if not trace else {"answer": out.strip()}
+            stop = stop_times(trace.read(), deleted_s, master, worker) if trace else {}
+        rows.append({"held": len(listed.splitlines()), **seen, **stop})
         print(rows[-1], file=sys.stderr, flush=True)
     lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
     with options.out.open("w", newline="") as file:

@@ -7,7 +7,7 @@ that itself. Where a step cannot be seen alone the split is said in the source l
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -70,17 +70,25 @@ def _less(samples_s: Iterable[float], taken_s: float) -> list[float]:
     return [max(0.0, s - taken_s) for s in samples_s]
 
 
-def _loopback(path: Path, of: Callable[[dict[str, str]], float]) -> list[float]:
+def _server_end(path: Path, suffix: str, which: str) -> list[str]:
+    """How nginx in a pod ended: heard of it, closed its sockets, and its master went."""
     with path.open(newline="") as file:
-        return [of(row) for row in csv.DictReader(file)]
+        rows = [
+            {k: float(v) for k, v in row.items() if k.endswith("_s") and v} for row in csv.DictReader(file)
+        ]
+    rows = [row for row in rows if {"signal_s", "told_s", "last_close_s", "master_exit_s"} <= set(row)]
+    return [
+        _entry(f"signal_heard{suffix}", [r["told_s"] - r["signal_s"] for r in rows],
+               f"{which}; SIGTERM generated to the master's word read by the worker"),
+        _entry(f"fast_stop{suffix}", [r["last_close_s"] - _deaf_from(r) for r in rows],
+               f"{which}; the worker's last read, or the master's word, to its last socket closed"),
+        _entry(f"graceful_exit{suffix}", [r["master_exit_s"] - r["last_close_s"] for r in rows],
+               f"{which}; last socket closed to the master gone"),
+    ]  # fmt: skip
 
 
-def _fast_stop(row: dict[str, str]) -> float:
-    return float(row["last_close_s"]) - max(float(row["last_read_s"] or 0), float(row["signal_in_master_s"]))
-
-
-def _graceful_exit(row: dict[str, str]) -> float:
-    return float(row["master_exit_s"]) - float(row["last_close_s"])
+def _deaf_from(row: Mapping[str, float]) -> float:
+    return max(row["told_s"], row.get("last_read_s", 0.0))
 
 
 def _steps(data: Path, pattern: str) -> tuple[Steps, Steps]:
@@ -155,7 +163,9 @@ def busy_profile(data: Path) -> str:
         _entry("exit_to_netns_gone", stop["exit_to_netns_gone"], "last process exited to veth gone"),
         _entry("terminal_to_removed", stop["terminal_to_removed"], "terminal status to object gone"),
         _entry("proxy_sync", runs, "iptables-save started to iptables-restore ended"),
-        _entry("fast_stop", stop["signal_to_worker_exit"], "SIGTERM generated to the worker gone"),
+        _entry("signal_heard", [s / 2 for s in stop["signal_to_worker_exit"]],
+               f"SIGTERM generated to the worker gone; {half} fast stop's"),
+        _entry("fast_stop", [s / 2 for s in stop["signal_to_worker_exit"]], f"as signal_heard; {half} time until then"),
     ])  # fmt: skip
 
 
@@ -242,10 +252,8 @@ def _rest(data: Path) -> list[str]:
         _value("proxy_min_interval_s", f"{tail_s + gap_s:.3f}",
                f"n={len(proxy.ended_to_next)}; counted from the commit, as proxy_sync ends there. The restore ends "
                f"{tail_s * 1e3:.0f} ms after it, the next sync starts {gap_s:.3f} s after that"),
-        _entry("fast_stop", _loopback(data / "loopback-paced-sigterm.csv", _fast_stop),
-               "loopback; last read, or the signal, to the last socket closed"),
-        _entry("graceful_exit", _loopback(data / "loopback-paced-sigquit.csv", _graceful_exit),
-               "loopback; last socket closed to the master gone"),
+        *_server_end(data / "pod-stop-paced.csv", "", "pods deleted without preStop"),
+        *_server_end(data / "pod-stop-paced-hook.csv", "_at_rest", "preStop of 2.5 s"),
         _value("round_trip", "{lognormal: {median: 100us, p95: 250us}}",
                "n=14076 connects to a pod from a Python loop 160 us (5 to 95 % 112 to 290), some 60 us of it Python's"),
     ]  # fmt: skip
