@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from validation import campaign, compare, explain, forecast
 from validation.access import Access, ReplayError
 from validation.observations import FOLDER
 from validation.one_line import one_line_errors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 app = typer.Typer(help="Replay scenarios on a real cluster and hold the prediction against it.")
 
@@ -156,10 +159,22 @@ def _explain(
         if as_json:
             data.append(found.to_json())
         else:
+            if len(chosen) == 1:
+                console.print(found.events_table())
+                console.print()
             console.print(found.steps_table())
             console.print()
+        if plot is not None:
+            _save(found.figure(), plot)
     if as_json:
         typer.echo(json.dumps(data, indent=2))
+
+
+def _save(figure: "Figure", file: Path) -> None:
+    try:
+        figure.savefig(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--plot {file}: {' '.join(str(error).split())}") from None
 
 
 def _replay(chosen: Sequence[Scenario], plan: campaign.Plan, access: Access) -> None:

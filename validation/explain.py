@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from rich.table import Table
 
 from sim.errors import InputError
@@ -15,10 +16,14 @@ from sim.scenario.timing import load_timing
 from sim.simulate import Result, simulate
 from validation import campaign, observations
 from validation.access import ReplayError
+from validation.events import Pair, events_table, pairs
 from validation.forecast import MEASURED
 from validation.lives import Rollout, of_recorded, of_simulated
 from validation.observations import FOLDER, Observation, scenario_hash
 from validation.steps import StepComparison, compare_steps, steps_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RUNS: Final = 50
 """Simulated rollouts whose quantiles are held against the real ones."""
@@ -45,6 +50,32 @@ class Explained:
     real: tuple[Rollout, ...]
     results: tuple[Result, ...]
     simulated: tuple[Rollout, ...]
+    told: int
+    """Index of the real run whose events are told."""
+
+    @property
+    def median(self) -> int:
+        """Index of the simulated run whose failures are the median."""
+        return _median_of([rollout.n_failed for rollout in self.simulated])
+
+    @cached_property
+    def events(self) -> list[Pair]:
+        return pairs(self.real[self.told], self.simulated[self.median])
+
+    def events_table(self) -> Table:
+        run, i = self.kept[self.told], self.median
+        real, ours = self.real[self.told].n_failed, self.simulated[i].n_failed
+        title = (
+            f"{self.scenario.name}: real run {run.run} ({real:g} failed) and the simulated one with the median of "
+            f"failures (seed {self.results[i].seed}, replication {self.results[i].replication}: {ours:g} failed)"
+        )
+        return events_table(self.events, title)
+
+    def figure(self) -> "Figure":
+        """Both timelines on the same clock."""
+        from sim.plots import plot_side_by_side  # noqa: PLC0415 - slow to import, and only needed here
+
+        return plot_side_by_side(self.results[self.median], self.real[self.told].picture)
 
     @cached_property
     def steps(self) -> list[StepComparison]:
@@ -62,6 +93,9 @@ class Explained:
             "timing": self.scenario.timing,
             "runs": {"real": len(self.real), "model": len(self.simulated)},
             "steps": [each.to_json() for each in self.steps],
+            "run": self.kept[self.told].run,
+            "replication": self.results[self.median].replication,
+            "events": [pair.to_json() for pair in self.events],
         }
 
 
@@ -95,6 +129,8 @@ def explain(scenario: Scenario, plan: Plan) -> Explained:
     ------
     ReplayError
         No run of this very scenario is kept that nothing spoiled.
+    InputError
+        The run that *plan* names is not among them.
     """
     scenario = replace(scenario, timing=plan.timing)
     kept = tuple(
@@ -114,4 +150,23 @@ def explain(scenario: Scenario, plan: Plan) -> Explained:
         real=tuple(of_recorded(run, scenario) for run in kept),
         results=results,
         simulated=tuple(of_simulated(result) for result in results),
+        told=_told(kept, plan),
     )
+
+
+def _told(kept: Sequence[Observation], plan: Plan) -> int:
+    if plan.run is None:
+        return _median_of([run.counted for run in kept])
+    numbers = [run.run for run in kept]
+    if plan.run not in numbers:
+        raise InputError(
+            f"--run {plan.run}: of {kept[0].scenario} these runs are kept and not spoiled: "
+            f"{', '.join(map(str, numbers))}"
+        )
+    return numbers.index(plan.run)
+
+
+def _median_of(counts: Sequence[float]) -> int:
+    """Index of the median; of an even number the upper one. A tool that gave up counts nothing."""
+    known = [i for i, count in enumerate(counts) if np.isfinite(count)] or list(range(len(counts)))
+    return sorted(known, key=lambda i: counts[i])[len(known) // 2]
