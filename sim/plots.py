@@ -60,6 +60,11 @@ def plot_side_by_side(simulated: Result | TimelineData, observed: Result | Timel
     return _draw([_data(simulated), _data(observed)], key=True)
 
 
+def plot_stacked(upper: Result | TimelineData, lower: Result | TimelineData) -> Figure:
+    """Two rollouts of one scenario, one under the other: the same instant stands at the same place."""
+    return _draw([_data(upper), _data(lower)], key=True, stacked=True)
+
+
 def plot_key() -> Figure:
     """What fills, strips and marks of every timeline mean."""
     figure = Picture(figsize=(_Sheet.WIDTH_IN, 1.65), dpi=110)
@@ -76,25 +81,26 @@ def _data(rollout: Result | TimelineData) -> TimelineData:
     return of_result(rollout) if isinstance(rollout, Result) else rollout
 
 
-def _draw(rollouts: Sequence[TimelineData], *, key: bool) -> Figure:
+def _draw(rollouts: Sequence[TimelineData], *, key: bool, stacked: bool = False) -> Figure:
     rows = [rows_of(each) for each in rollouts]
     height = max(height_of(each) for each in rows)
     scale = 0.42 if height <= MANY_LANES else max(0.2, 0.42 * MANY_LANES / height)
     n_letters = max((len(row.text) for each in rows for row in each if row.lane is not None), default=0)
     sheet = _Sheet(
-        columns=len(rollouts),
+        columns=1 if stacked else len(rollouts),
+        rows=len(rollouts) if stacked else 1,
         lanes_in=max(1.0, height * scale),
         left_in=0.8 + 0.06 * max(0, n_letters - 2),
         key_in=_Sheet.KEY_IN if key else 0.0,
     )
     span = min(r.from_s for r in rollouts), max(r.to_s for r in rollouts)
     below: list[tuple[Axes, Axes]] = []
-    for column, each in enumerate(rollouts):
-        lanes = sheet.axes(column, "lanes")
+    for place, each in enumerate(rollouts):
+        lanes = sheet.axes(place, "lanes")
         LaneAxes(lanes, each, scale=scale, span=span).draw()
         lanes.set_ylim(height, 0.0)
         lanes.set_title(_title(each), fontsize=10, loc="left", pad=26)
-        rates = (sheet.axes(column, "answered", lanes), sheet.axes(column, "failed", lanes))
+        rates = (sheet.axes(place, "answered", lanes), sheet.axes(place, "failed", lanes))
         _rates(*rates, each, span)
         _events([lanes, *rates], each)
         below.append(rates)
@@ -113,12 +119,11 @@ class _Sheet:
     WIDTH_IN: Final = 10.2
     TOP_IN, RATE_IN, GAP_IN, AXIS_IN, KEY_IN = 0.6, 0.75, 0.16, 0.55, 1.6
 
-    def __init__(self, *, columns: int, lanes_in: float, left_in: float, key_in: float) -> None:
+    def __init__(self, *, columns: int, rows: int, lanes_in: float, left_in: float, key_in: float) -> None:
         width_in = self.WIDTH_IN if columns == 1 else 0.8 * self.WIDTH_IN
-        self._size = (
-            columns * (left_in + width_in) + 0.15,
-            self.TOP_IN + lanes_in + 2 * (self.RATE_IN + self.GAP_IN) + self.AXIS_IN + key_in,
-        )
+        self._rollout_in = self.TOP_IN + lanes_in + 2 * (self.RATE_IN + self.GAP_IN) + self.AXIS_IN
+        self._size = columns * (left_in + width_in) + 0.15, rows * self._rollout_in + key_in
+        self._columns, self._n_rows = columns, rows
         self._left_in, self._width_in = left_in, width_in
         failed_in = key_in + self.AXIS_IN
         answered_in = failed_in + self.RATE_IN + self.GAP_IN
@@ -130,8 +135,12 @@ class _Sheet:
         }
         self.figure = Picture(figsize=self._size, dpi=110)
 
-    def axes(self, column: int, row: str, sharex: Axes | None = None) -> Axes:
+    def axes(self, place: int, row: str, sharex: Axes | None = None) -> Axes:
+        """The axes *row* of the rollout at *place*, counted from the left or from above."""
+        below, column = self._n_rows - 1 - place // self._columns, place % self._columns
         bottom_in, height_in = self._rows[row]
+        if row != "key":
+            bottom_in += below * self._rollout_in
         left_in = column * (self._left_in + self._width_in) + self._left_in
         width, height = self._size
         return self.figure.add_axes(

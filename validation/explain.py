@@ -72,10 +72,10 @@ class Explained:
         return events_table(self.events, title)
 
     def figure(self) -> "Figure":
-        """Both timelines on the same clock."""
-        from sim.plots import plot_side_by_side  # noqa: PLC0415 - slow to import, and only needed here
+        """The real timeline above the simulated one."""
+        from sim.plots import plot_stacked  # noqa: PLC0415 - slow to import, and only needed here
 
-        return plot_side_by_side(self.results[self.median], self.real[self.told].picture)
+        return plot_stacked(self.real[self.told].picture, self.results[self.median])
 
     @cached_property
     def steps(self) -> list[StepComparison]:
