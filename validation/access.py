@@ -2,16 +2,24 @@
 
 import fcntl
 import json
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from validation.lab.cluster import Lab, cache_dir
 from validation.lab.commands import CommandFailed, run
 
 KIND_CONTEXT_PREFIX = "kind-"
+UNREACHABLE: Final = re.compile(
+    r"was refused|connection refused|[Uu]nable to connect|no route to host|TLS handshake timeout|EOF|connection reset"
+    r"|connection lost|unable to handle the request|apiserver not ready|etcdserver"
+)
+"""What kubectl says when the API server, or the store behind it, does not answer."""
+ASK_AGAIN_S: Final = 1.0
 
 
 class ReplayError(Exception):
@@ -31,19 +39,32 @@ class Access:
             return self.lab.kubectl_command(*args)
         return ["kubectl", *(("--context", self.context) if self.context else ()), *args]
 
-    def kubectl(self, *args: str, stdin: str | None = None, timeout_s: float = 120.0) -> str:
-        """`kubectl ARGS`; its output.
+    def kubectl(
+        self, *args: str, stdin: str | None = None, timeout_s: float = 120.0, patient_s: float = 0.0
+    ) -> str:
+        """`kubectl ARGS`; its output. For *patient_s* again and again while the API server does not answer.
 
         Raises
         ------
         ReplayError
-            It failed; the message is its own last line.
+            It failed; the message is its own last line, or that the lab is gone.
         """
-        try:
-            return run(self.kubectl_command(*args), stdin=stdin, timeout_s=timeout_s)
-        except CommandFailed as error:
-            reason = error.output.strip().splitlines()
-            raise ReplayError(reason[-1] if reason else str(error)) from None
+        deadline_s = time.monotonic() + patient_s
+        while True:
+            try:
+                return run(self.kubectl_command(*args), stdin=stdin, timeout_s=timeout_s)
+            except CommandFailed as error:
+                said = error.output.strip().splitlines()
+                reason = said[-1] if said else str(error)
+            self.require_lab()
+            if time.monotonic() >= deadline_s or not UNREACHABLE.search(reason):
+                raise ReplayError(reason)
+            time.sleep(ASK_AGAIN_S)
+
+    def require_lab(self) -> None:
+        """Raise ReplayError where the lab's containers run no more: the reason for whatever else went wrong."""
+        if self.lab and not self.lab.runs:
+            raise ReplayError(f"the lab {self.lab.name!r} is gone; rollsim lab up --name {self.lab.name}")
 
     def get(self, *args: str) -> dict[str, Any]:
         """`kubectl get ARGS` as data."""

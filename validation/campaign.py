@@ -16,8 +16,9 @@ from validation import forecast, observations
 from validation.access import Access, alone_on, find_access
 from validation.compare import Compared, match
 from validation.lab.cluster import Lab
+from validation.namespace import Say, afterwards, remove_leftovers
 from validation.observations import FOLDER, Observation, scenario_hash
-from validation.replay import DEFAULT_LIMITS, Limits, Say, remove_leftovers, replay
+from validation.replay import DEFAULT_LIMITS, Limits, replay
 
 CONFIGS: Final = Path(__file__).parent.parent / "configs"
 GROUPS: Final = {
@@ -62,21 +63,33 @@ def replay_all(
     measuring: Callable[[], AbstractContextManager[Any]] = nullcontext,
     say: Say = lambda _: None,
 ) -> Iterator[Observation]:
-    """Replay until each scenario has its runs; each run is kept before it is yielded.
+    """Replay until each scenario has its runs; see `replay_each`."""
+    yield from replay_each(
+        todo(scenarios, plan.runs, plan.folder), access, plan, measuring=measuring, say=say
+    )
+
+
+def replay_each(
+    queue: Iterable[Scenario],
+    access: Access,
+    plan: Plan,
+    *,
+    measuring: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    say: Say = lambda _: None,
+) -> Iterator[Observation]:
+    """One run of each scenario in the *queue*; each is kept before it is yielded.
 
     Raises
     ------
-    ReplayError, LabError
-        A run could not be made; those before it are kept, and nothing of it stays on the cluster.
+    ReplayError, LabError, OSError
+        A run could not be made or kept; those before it are kept, and nothing of it stays on the cluster.
     """
-    with alone_on(access):
-        try:
-            for scenario in todo(scenarios, plan.runs, plan.folder):
-                say(f"{scenario.name}: run {observations.next_run(scenario.name, plan.folder)}")
-                prepare(scenario, access, plan, say)
-                yield run_scenario(scenario, access, plan, measuring=measuring, say=say)
-        finally:
-            remove_leftovers(access)
+    observations.make_ready(plan.folder)
+    with alone_on(access), afterwards(lambda: remove_leftovers(access)):
+        for scenario in queue:
+            say(f"{scenario.name}: run {observations.next_run(scenario.name, plan.folder)}")
+            prepare(scenario, access, plan, say)
+            yield run_scenario(scenario, access, plan, measuring=measuring, say=say)
 
 
 def prepare(scenario: Scenario, access: Access, plan: Plan, say: Say = lambda _: None) -> None:

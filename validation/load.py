@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from validation.access import Access, ReplayError
 from validation.clients.plain import Settings
 from validation.clients.reports import Report, UnreadableReport, read_ab, read_wrk
 from validation.lab.cluster import Lab
+from validation.lab.commands import CommandFailed
 
 CLIENTS = Path(__file__).with_name("clients")
 IN_CONTAINER = "/opt/rollsim"
@@ -218,9 +220,8 @@ class OnNode:
     def stop(self) -> None:
         if self._process.poll() is None:
             if pid := self._word("pid"):
-                self._lab.in_load(
-                    "sh", "-c", f"kill {int(pid)} 2>/dev/null || true"
-                )  # it may just have ended
+                with suppress(CommandFailed):  # its container may be gone, and it itself may just have ended
+                    self._lab.in_load("sh", "-c", f"kill {int(pid)} 2>/dev/null || true")
             self._process.terminate()
             self._process.wait()
 

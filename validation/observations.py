@@ -1,14 +1,18 @@
 """Observations: one file for each real run, written aside and renamed, and one table made from the files."""
 
 import csv
+import errno
 import gzip
 import hashlib
 import json
+import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sim.files import set_aside
 from sim.outcomes import Cause, Seen
@@ -21,6 +25,10 @@ TABLE = "runs.csv"
 PREDICTION = "prediction.json"
 MAX_FAILURES_KEPT = 3000
 """Rows of single failures in one file; the counts by class are always whole."""
+ROOM_BYTES: Final = 20_000_000
+"""What is free before a run that would be lost on a full disk; a run's file takes some 100 kB."""
+UNFINISHED: Final = re.compile(r"\..*\.(\d+)\.unfinished")
+"""Name that `set_aside` gives to what a process of that number is writing."""
 SIDED = (Seen.RESET, Seen.EOF, Seen.TRUNCATED)
 SEEN_COLUMNS = tuple(
     name
@@ -179,10 +187,38 @@ def write(observation: Observation, folder: Path = FOLDER) -> Path:
 
 
 def write_aside(path: Path, data: bytes) -> None:
-    """Write *data* to a file beside *path*, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with set_aside(path) as aside:
-        aside.write_bytes(data)
+    """Write *data* to a file beside *path*, then rename it.
+
+    Raises
+    ------
+    OSError
+        It cannot be written there; what stood there stands.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with set_aside(path) as aside:
+            aside.write_bytes(data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def make_ready(folder: Path) -> None:
+    """Make sure that *folder* can take runs, and remove what a killed process left half written there.
+
+    Raises
+    ------
+    OSError
+        It cannot be written to, or its disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise OSError(errno.EACCES, "cannot be written to", str(folder))
+    if shutil.disk_usage(folder).free < ROOM_BYTES:
+        raise OSError(errno.ENOSPC, f"less than {ROOM_BYTES // 1_000_000} MB are free for runs", str(folder))
+    for left in folder.rglob(".*.unfinished"):
+        writer = UNFINISHED.fullmatch(left.name)
+        if writer and not Path(f"/proc/{writer[1]}").exists():
+            left.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Observation:

@@ -8,11 +8,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from validation.access import Access
+from validation.access import Access, ReplayError
+from validation.lab.commands import CommandFailed
 
 NODE_SCRIPT = Path(__file__).with_name("record_node.sh")
 WATCHES = {
@@ -20,6 +23,9 @@ WATCHES = {
     "slice": "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
     "deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
 }
+HEARTBEAT: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+HEART: Final = "kube-controller-manager"
+"""It renews its lease every 2 s through the API server: silence means that one of the two stands still."""
 
 Line = tuple[float, str]
 """Time of arrival (wall clock, s) and text."""
@@ -43,6 +49,8 @@ class _Stream:
         with self.process.stdout as printed:
             for raw in printed:
                 now_s = time.time()
+                if not raw.endswith(b"\n"):
+                    return  # cut in the middle: its source is gone
                 with changed:
                     self.lines.append((now_s, raw.decode(errors="replace").rstrip("\n")))
                     changed.notify_all()
@@ -64,13 +72,16 @@ class Recorder:
             query = f"{path.format(namespace=self.namespace)}?watch=1&timeoutSeconds={round(self._limit_s)}"
             self._start(name, self._access.kubectl_command("get", "--raw", query))
         if self._access.lab:
+            query = f"{HEARTBEAT}?watch=1&timeoutSeconds={round(self._limit_s)}&fieldSelector=metadata.name%3D{HEART}"
+            self._start("lease", self._access.kubectl_command("get", "--raw", query))
             script = NODE_SCRIPT.read_text(encoding="utf-8")
             argv = ["bash", "-c", script, "record", str(round(self._limit_s))]
             self._start("node", ["docker", "exec", self._access.lab.node_container, *argv])
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_node_script()
+        with suppress(CommandFailed):  # a node that is gone has taken its script along
+            self._end_node_script()
         for stream in self._streams:
             stream.process.terminate()
         for stream in self._streams:
@@ -120,16 +131,38 @@ class Recorder:
             stream = next(stream for stream in self._streams if stream.name == name)
             for at_s, line in stream.lines[len(stream.events) :]:
                 event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise ReplayError(f"the watch of {name}s: {event['object'].get('message', 'ended')}")
                 stream.events.append((at_s, event["type"], event["object"]))
             return list(stream.events)
 
     def wait_until(self, holds: Callable[[], bool], *, within_s: float) -> bool:
-        """Wait until *holds()*, looking again whenever a source says something; False after *within_s*."""
+        """Wait until *holds()*, looking again whenever a source says something; False after *within_s*.
+
+        Raises
+        ------
+        ReplayError
+            A watch has ended: what it would have said is not known.
+        """
         deadline_s = time.monotonic() + within_s
         while not holds():
+            self.require_watches()
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 return False
             with self._changed:
                 self._changed.wait(min(left_s, 0.5))
         return True
+
+    def require_watches(self) -> None:
+        """Raise ReplayError where the API server has ended a watch, as it does when it goes away."""
+        for stream in self._streams:
+            if stream.name in WATCHES and stream.process.poll() is not None:
+                raise ReplayError(
+                    f"the API server ended its watch of {stream.name}s in the middle of the run"
+                )
+
+    def longest_silence_s(self) -> float:
+        """The longest time between two signs of life of the control plane; 0 where it gives none. [s]"""
+        beats = [at_t for at_t, _ in self.lines("lease")]
+        return max((later - earlier for earlier, later in pairwise([*beats, time.time()])), default=0.0)

@@ -4,12 +4,9 @@ The order keeps a run clean: nothing of an earlier run, no old conntrack entry, 
 failure, and only then the load. The namespace is deleted whatever happens.
 """
 
-import json
 import os
-import re
-import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +15,20 @@ from sim.scenario.model import Scenario, ServerKind, UpdateAction
 from validation import load as loads
 from validation.access import Access, ReplayError
 from validation.counters import cpu_busy, cpu_others, moved, read_counters, spoiling
+from validation.lab.commands import CommandFailed
 from validation.load import LoadResult, Target
+from validation.namespace import Say, apply, own_namespace, start_removing_leftovers, wait_gone
 from validation.record import Recorder
 from validation.timeline import Row, is_complete, read_timeline
 
-LABEL = "app.kubernetes.io/managed-by=rollsim"
-APPLY_ORDER = ("ConfigMap", "Secret", "ServiceAccount", "Service")
-"""Services before pods: their addresses are in the environment that a container starts with."""
 PROXY_SETTLE_S = 6.0
 """HAProxy that starts before its server marks it DOWN and needs rise × inter to come back."""
 QUIET_S = 3.0
 """kube-proxy's and the kubelet's last work is over by then."""
-GONE_S = 120.0
+SILENT_S = 8.0
+"""A control plane that renews its lease every 2 s stood still if nothing was heard for so long."""
+CLOCK_SLIP_S = 0.1
+"""More than NTP's slewing moves the wall clock during a run (500 ppm: 0.03 s a minute)."""
 SPAN_AFTER_S = 10.0
 """How long after the rollout and the load the last old pod may take beyond its grace period."""
 
@@ -66,9 +65,6 @@ class Replayed:
     versions: Mapping[str, str]
 
 
-Say = Callable[[str], None]
-
-
 def replay(
     scenario: Scenario,
     access: Access,
@@ -86,18 +82,38 @@ def replay(
         It cannot be replayed there, did not become ready, or its load could not be made.
     """
     check(scenario, access, client_image)
-    with measuring():
+    with measuring(), _in_one_line(access):
+        _end_orphans(access)
         left = start_removing_leftovers(access, say)
-        with _namespace(access, scenario) as namespace:
-            _apply(access, namespace, scenario.objects)
+        with own_namespace(access, scenario) as namespace:
+            apply(access, namespace, scenario.objects)
             say("waiting for the Deployments")
             _wait_available(access, namespace, scenario, limits.ready_s)
             for name in left:
-                _wait_gone(access, name)
+                wait_gone(access, name)
             if has_proxy(scenario):
                 time.sleep(PROXY_SETTLE_S)
             run = _Run(scenario, access, namespace, limits=limits, client_image=client_image, say=say)
             return run.make()
+
+
+@contextmanager
+def _in_one_line(access: Access) -> Iterator[None]:
+    """What docker refuses is said in a line; a lab that is gone, before what followed from it."""
+    try:
+        yield
+    except CommandFailed as error:
+        access.require_lab()
+        raise ReplayError(" ".join(str(error).split())) from error
+    except ReplayError:
+        access.require_lab()
+        raise
+
+
+def _end_orphans(access: Access) -> None:
+    """End the load client of a replay that was killed: it would load this one's port."""
+    if access.lab:
+        access.lab.in_load("sh", "-c", "pkill -x timeout || true")  # each client runs under one, see load.py
 
 
 def check(scenario: Scenario, access: Access, client_image: str | None) -> None:
@@ -125,85 +141,7 @@ def has_proxy(scenario: Scenario) -> bool:
     return any(image.server is ServerKind.HAPROXY for image in scenario.images.values())
 
 
-# ---------------------------------------------------------------- namespace
-
-
-def start_removing_leftovers(access: Access, say: Say = lambda _: None) -> list[str]:
-    """Begin to delete the namespaces of earlier replays; their names. Their NodePorts are free then."""
-    names = access.kubectl("get", "namespaces", "-l", LABEL, "-o", "name").split()
-    left = [name.removeprefix("namespace/") for name in names]
-    for name in left:
-        say(f"removing {name}")
-        _start_deleting(access, name)
-    return left
-
-
-def remove_leftovers(access: Access, say: Say = lambda _: None) -> None:
-    """Delete the namespaces of earlier replays and wait until they are gone."""
-    for name in start_removing_leftovers(access, say):
-        _wait_gone(access, name)
-
-
-@contextmanager
-def _namespace(access: Access, scenario: Scenario) -> Iterator[str]:
-    said = re.sub(r"[^a-z0-9]+", "-", scenario.name.lower())[:40].strip("-")
-    name = f"rollsim-{said}-{secrets.token_hex(3)}"
-    meta = {"name": name, "labels": dict([LABEL.split("=")])}
-    access.kubectl(
-        "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
-    )
-    try:
-        yield name
-    finally:
-        _start_deleting(access, name)
-
-
-def _start_deleting(access: Access, name: str) -> None:
-    """Free the NodePorts, end the pods without a grace that nobody waits for, and let the rest go."""
-    for what in ("services", "deployments", "jobs"):
-        access.kubectl("delete", what, "--all", "-n", name, "--wait=false")
-    access.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=1", "--wait=false")
-    access.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
-
-
-def _wait_gone(access: Access, name: str) -> None:
-    access.kubectl(
-        "wait", "--for=delete", f"namespace/{name}", f"--timeout={GONE_S:.0f}s", timeout_s=GONE_S + 10
-    )
-
-
-def _apply(access: Access, namespace: str, objects: Sequence[Mapping[str, Any]]) -> None:
-    def order(item: Mapping[str, Any]) -> int:
-        return APPLY_ORDER.index(item["kind"]) if item["kind"] in APPLY_ORDER else len(APPLY_ORDER)
-
-    placed = [
-        {**item, "metadata": {**item["metadata"], "namespace": namespace}}
-        for item in sorted(objects, key=order)
-    ]
-    try:
-        access.kubectl(
-            "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": placed})
-        )
-    except ReplayError as error:
-        if "port is already allocated" not in str(error):
-            raise
-        ports = {
-            p["nodePort"]
-            for o in objects
-            if o["kind"] == "Service"
-            for p in o["spec"]["ports"]
-            if "nodePort" in p
-        }
-        raise ReplayError(f"NodePort taken: {_port_holder(access, ports) or error}") from None
-
-
-def _port_holder(access: Access, ports: set[int]) -> str | None:
-    for service in access.get("services", "--all-namespaces")["items"]:
-        for port in service["spec"]["ports"]:
-            if port.get("nodePort") in ports:
-                meta = service["metadata"]
-                return f"{port['nodePort']} belongs to service {meta['namespace']}/{meta['name']}"
-    return None
+# ---------------------------------------------------------------- before the run
 
 
 def _wait_available(access: Access, namespace: str, scenario: Scenario, within_s: float) -> None:
@@ -269,6 +207,7 @@ class _Run:
         self._image = client_image
         self._in_pod = access.lab is None or not scenario.cluster.client_on_node
         self._target = target_of(access, namespace, scenario, in_pod=self._in_pod)
+        self._clock_s = 0.0
         self._notes: list[str] = []
         self._spoiled: list[str] = []
 
@@ -283,10 +222,11 @@ class _Run:
         self._baseline()
         self._flush()
         longest_s = max(load.duration_s or 0.0, self._limits.rollout_s) + loads.GRACE_S
-        with Recorder(self._access, self._namespace, limit_s=longest_s + 60) as recorder:
+        with Recorder(self._access, self._namespace, limit_s=longest_s + 180) as recorder:
             recorder.follow_logs(self._proxies())
             time.sleep(QUIET_S)
             before = read_counters(self._lab) if self._lab else {}
+            self._clock_s = _clock_offset_s()
             self._say("load")
             running = self._start(command, longest_s, "load")
             try:
@@ -299,6 +239,8 @@ class _Run:
                 ended_t = time.time()
             finally:
                 running.stop()
+            recorder.require_watches()
+            self._require_time(recorder)
             change = moved(before, read_counters(self._lab)) if self._lab else {}
             result = loads.read_output(load.client, output)
             if result.started_t + (load.duration_s or 0.0) < (gone_t or 0.0) and load.duration_s:
@@ -320,6 +262,13 @@ class _Run:
             notes=tuple(self._notes),
             versions=versions,
         )
+
+    def _require_time(self, recorder: Recorder) -> None:
+        """A run is spoiled in which the control plane stood still, or somebody set the clock that all times are of."""
+        if (silent_s := recorder.longest_silence_s()) > SILENT_S:
+            self._spoiled.append(f"the control plane stood still for {silent_s:.0f} s")
+        if abs(slip_s := _clock_offset_s() - self._clock_s) > CLOCK_SLIP_S:
+            self._spoiled.append(f"the machine's clock was set by {slip_s:+.1f} s during the run")
 
     def _start(self, command: list[str], limit_s: float, name: str) -> loads.Running:
         if self._lab and not self._in_pod:
@@ -397,7 +346,8 @@ class _Run:
         before = self._generations(recorder)
         first_t = None
         for action in sorted(self._scenario.actions, key=lambda a: a.at_s):
-            time.sleep(max(started_t + action.at_s - time.time(), 0.0))
+            due_s = started_t - self._clock_s + action.at_s
+            time.sleep(max(due_s - time.monotonic(), 0.0))
             first_t = first_t or time.time()
             self._say("update")
             _make(self._access, self._namespace, action)
@@ -476,6 +426,11 @@ class _Run:
         return mode or "iptables"
 
 
+def _clock_offset_s() -> float:
+    """Wall clock minus the clock that nobody can set. [s]"""
+    return time.time() - time.monotonic()
+
+
 def _make(access: Access, namespace: str, action: UpdateAction) -> None:
     """One update as a user would make it."""
     name = f"deployment/{action.deployment}"
@@ -484,7 +439,7 @@ def _make(access: Access, namespace: str, action: UpdateAction) -> None:
     elif action.restart:
         access.kubectl("rollout", "restart", name, "-n", namespace)
     else:
-        _apply(access, namespace, action.objects)
+        apply(access, namespace, action.objects)
 
 
 def cores() -> int:

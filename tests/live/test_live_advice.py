@@ -10,7 +10,7 @@ import pytest
 from sim.scenario import load_one
 from validation.access import Access
 from validation.campaign import Plan, prepare, run_scenario
-from validation.replay import remove_leftovers
+from validation.namespace import remove_leftovers
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from sim.scenario import load_one
-from validation import observations, replay
+from validation import namespace, observations, replay
 from validation.access import Access, ReplayError
 from validation.campaign import Plan, prepare, run_scenario
-from validation.replay import Limits, remove_leftovers
+from validation.namespace import remove_leftovers
+from validation.replay import Limits
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -24,7 +25,7 @@ SHORT = ("load.duration=24s", "load.connections=6")
 
 
 def namespaces(lab):
-    return lab.kubectl("get", "namespaces", "-l", replay.LABEL, "-o", "name").split()
+    return lab.kubectl("get", "namespaces", "-l", namespace.LABEL, "-o", "name").split()
 
 
 def test_each_kept_connection_ends_once(lab, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import errno
+import os
 
 import pytest
 
@@ -100,3 +101,23 @@ def test_each_profile_has_its_own_prediction_file(tmp_path):
         forecast.path_of("a", tmp_path, timing).name for timing in ("defaults", "kind-1.34", "kind-1.35")
     }
     assert names == {"prediction.json", "prediction-kind-1.34.json", "prediction-kind-1.35.json"}
+
+
+def test_what_a_killed_process_left_half_written_is_no_run(tmp_path):
+    """It is not read, and the next campaign removes it; what a living process is writing stays."""
+    whole = observations.write(observed(), tmp_path)
+    dead = whole.with_name(f".0002.json.gz.{2**22 + 1}.unfinished")  # no process has a number above 2²²
+    alive = whole.with_name(f".0003.json.gz.{os.getpid()}.unfinished")
+    for path in (dead, alive):
+        path.write_bytes(whole.read_bytes()[:-7])
+    assert [run.run for run in observations.read_all(tmp_path)] == [1]
+    assert observations.next_run("a", tmp_path) == 2
+    observations.make_ready(tmp_path)
+    assert sorted(whole.parent.iterdir()) == sorted([whole, alive])
+
+
+def test_a_run_is_not_made_where_it_cannot_be_kept(tmp_path, monkeypatch):
+    """A disk that is nearly full is said before a minute of load, with the folder's name."""
+    monkeypatch.setattr(observations, "ROOM_BYTES", 2**62)
+    with pytest.raises(OSError, match=f"MB are free for runs: '{tmp_path}'"):
+        observations.make_ready(tmp_path)

@@ -7,56 +7,15 @@ from pathlib import Path
 import pytest
 
 from sim.scenario import load_one
+from tests.validation.kubectl import Kubectl
 from validation import replay
-from validation.access import ReplayError
+from validation.access import Access, ReplayError
+from validation.lab.cluster import Lab
+from validation.lab.commands import CommandFailed
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DIRECT = load_one(CONFIGS / "observed" / "ka-noprestop-term.yaml")
 PROXIED = load_one(CONFIGS / "observed" / "proxy-noprestop-term.yaml")
-
-
-class Kubectl:
-    """Answers by the start of the arguments; keeps what was asked."""
-
-    lab = None
-
-    def __init__(self, **answers):
-        self.answers = {tuple(name.split("_")): answer for name, answer in answers.items()}
-        self.asked = []
-
-    def kubectl(self, *args, stdin=None, timeout_s=0):
-        self.asked.append((args, stdin))
-        for start, answer in self.answers.items():
-            if args[: len(start)] == start:
-                if isinstance(answer, Exception):
-                    raise answer
-                return answer
-        return ""
-
-    def get(self, *args):
-        return json.loads(self.kubectl("get", *args))
-
-
-def test_services_are_applied_before_pods_in_our_namespace():
-    """A container's environment holds the addresses of the Services that exist when it starts."""
-    cluster = Kubectl()
-    replay._apply(cluster, "ours", tuple(reversed(PROXIED.objects)))
-    items = json.loads(cluster.asked[0][1])["items"]
-    kinds = [item["kind"] for item in items]
-    assert kinds.index("Deployment") > max(
-        i for i, kind in enumerate(kinds) if kind in ("Service", "ConfigMap")
-    )
-    assert {item["metadata"]["namespace"] for item in items} == {"ours"}
-    assert all("namespace" not in item["metadata"] for item in PROXIED.objects)
-
-
-def test_a_taken_port_names_its_holder():
-    """The API server only says that it is taken."""
-    service = {"metadata": {"name": "web", "namespace": "shop"}, "spec": {"ports": [{"nodePort": 30300}]}}
-    taken = ReplayError("spec.ports[0].nodePort: Invalid value: 30300: provided port is already allocated")
-    cluster = Kubectl(apply=taken, get_services=json.dumps({"items": [service]}))
-    with pytest.raises(ReplayError, match="NodePort taken: 30300 belongs to service shop/web"):
-        replay._apply(cluster, "ours", DIRECT.objects)
 
 
 def test_pods_that_never_become_ready_say_why():
@@ -70,29 +29,6 @@ def test_pods_that_never_become_ready_say_why():
     cluster.answers[("get", "-n", "ours", "deployment/myapp")] = json.dumps({"status": {"replicas": 3}})
     with pytest.raises(ReplayError, match=r"within 5 s: 0 of 3 pods ready \(ErrImagePull\)"):
         replay._wait_available(cluster, "ours", DIRECT, 5.0)
-
-
-def test_leftovers_of_a_killed_replay_are_removed():
-    """Services first (their ports), then what runs, then the namespace; only namespaces with our label."""
-    cluster = Kubectl(get_namespaces="namespace/rollsim-a-1\n")
-    replay.remove_leftovers(cluster)
-    assert cluster.asked[0][0] == ("get", "namespaces", "-l", replay.LABEL, "-o", "name")
-    deleted = [args[1] for args, _ in cluster.asked if args[0] == "delete"]
-    assert deleted == ["services", "deployments", "jobs", "pods", "namespace"]
-
-
-def test_namespace_is_a_name_that_kubernetes_takes():
-    """Dots and capitals of a scenario's name become dashes."""
-    with replay._namespace(Kubectl(), replace(DIRECT, name="proxy-Keep_alive-2.6")) as name:
-        assert name.startswith("rollsim-proxy-keep-alive-2-6-")
-
-
-def test_namespace_goes_whatever_happens():
-    """An error inside, or Ctrl-C, and the deletion is made all the same."""
-    cluster = Kubectl()
-    with pytest.raises(KeyboardInterrupt), replay._namespace(cluster, DIRECT):
-        raise KeyboardInterrupt
-    assert ("delete", "namespace") in [args[:2] for args, _ in cluster.asked]
 
 
 @pytest.mark.parametrize(
@@ -127,3 +63,72 @@ def test_only_a_scenario_with_haproxy_waits_for_its_checks():
     """HAProxy marks a server DOWN that is not ready yet, and needs its rise to bring it back."""
     assert replay.has_proxy(PROXIED)
     assert not replay.has_proxy(DIRECT)
+
+
+class Silent:
+    """A recording in which the control plane was not heard for so long."""
+
+    def __init__(self, silent_s):
+        self.longest_silence_s = lambda: silent_s
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "clock_set_by_s", "says"),
+    [(2.1, 0.0, []), (10.4, 0.0, ["stood still for 10 s"]), (2.0, -3600.0, ["clock was set by -3600.0 s"])],
+)
+def test_time_that_cannot_be_trusted_spoils_a_run(monkeypatch, silent_s, clock_set_by_s, says):
+    """An API server that stood still, a clock that jumped: kept, but never held against a prediction."""
+    service = {"spec": {"clusterIP": "10.96.0.9", "ports": [{"port": DIRECT.load.port, "nodePort": 30300}]}}
+    run = replay._Run(
+        DIRECT, Kubectl(get=json.dumps(service)), "ours", limits=replay.DEFAULT_LIMITS, client_image=None, say=print
+    )  # fmt: skip
+    run._clock_s = replay._clock_offset_s()
+    offset_s = run._clock_s + clock_set_by_s
+    monkeypatch.setattr(replay, "_clock_offset_s", lambda: offset_s)
+    run._require_time(Silent(silent_s))
+    assert len(run._spoiled) == len(says)
+    assert all(part in said for part, said in zip(says, run._spoiled, strict=True))
+
+
+def test_a_clock_set_back_does_not_delay_the_update(monkeypatch):
+    """The update waits by the clock that nobody can set: an hour back is no hour to wait."""
+    slept = []
+    service = {"spec": {"clusterIP": "10.96.0.9", "ports": [{"port": DIRECT.load.port, "nodePort": 30300}]}}
+    run = replay._Run(
+        DIRECT, Kubectl(get=json.dumps(service)), "ours", limits=replay.DEFAULT_LIMITS, client_image=None, say=print
+    )  # fmt: skip
+    run._clock_s = replay._clock_offset_s()
+    started_t = replay.time.time()
+    now_t = started_t - 3600
+    monkeypatch.setattr(replay.time, "time", lambda: now_t)
+    monkeypatch.setattr(replay.time, "sleep", slept.append)
+    run._update(Still(), started_t)
+    assert sum(slept) <= max(action.at_s for action in DIRECT.actions)
+
+
+class Still:
+    """A recording of Deployments that never change."""
+
+    def objects(self, _name):
+        return []
+
+    def wait_until(self, _holds, *, within_s):
+        return within_s < 0
+
+
+@pytest.mark.parametrize(
+    "error", [ReplayError("EOF"), CommandFailed(["docker", "exec"], "exit code 1", "No such\n  container")]
+)
+def test_a_lab_that_is_gone_is_the_reason(error):
+    """Killed in the middle of a run: one line that says so, not what followed from it."""
+    lab = Lab(name="dead", nodes=("rollsim-no-such-node",), load_container="none", kubeconfig=Path("none"))
+    with pytest.raises(ReplayError) as said, replay._in_one_line(Access(lab=lab)):
+        raise error
+    assert str(said.value) == "the lab 'dead' is gone; rollsim lab up --name dead"
+
+
+def test_what_docker_refuses_is_one_line():
+    """A command's output has many lines; the cluster that it was asked of still runs."""
+    with pytest.raises(ReplayError) as said, replay._in_one_line(Access(context="theirs")):
+        raise CommandFailed(["docker", "exec"], "exit code 1", "one\ntwo")
+    assert len(str(said.value).splitlines()) == 1

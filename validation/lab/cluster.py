@@ -137,6 +137,15 @@ class Lab:
         """The control plane's container: the client shares its network namespace."""
         return self.nodes[0]
 
+    @property
+    def runs(self) -> bool:
+        """Whether the control plane's container still runs."""
+        try:
+            said = docker("inspect", "--format", "{{.State.Running}}", self.node_container, timeout_s=20)
+        except CommandFailed:
+            return False
+        return said.strip() == "true"
+
     def kubectl_command(self, *args: str) -> list[str]:
         """The command line of `kubectl ARGS`: for Popen, for example of a watch."""
         ours = cache_dir() / "bin" / "kubectl"
