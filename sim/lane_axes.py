@@ -45,6 +45,7 @@ FILLS: Final[Mapping[Enum, Fill]] = {
 MARKS: Final = {
     MarkKind.PRE_STOP: (">", "white"),
     MarkKind.FILE_REMOVED: ("x", BLACK),
+    MarkKind.PROBE_PASSED: ("^", "white"),
     MarkKind.PROBE_FAILED: ("v", "white"),
     MarkKind.STOP_SIGNAL: ("s", BLACK),
     MarkKind.SIGKILL: ("X", BLACK),
@@ -85,6 +86,8 @@ _UNNAMED: Final = ("$?$", BLACK, True)
 
 HEADER, POD, SERVER, NOWHERE = 0.62, 1.0, 0.62, 0.7
 """Heights of the kinds of rows, in lanes."""
+LABEL: Final = "label"
+"""The gid of the names beside the lanes."""
 LETTER_WIDTH: Final = 0.62
 """Of the bold digits, in font sizes."""
 NEAR: Final = 0.012
@@ -184,19 +187,14 @@ class LaneAxes:
         axes = self._axes
         axes.set_xlim(self._from_s, self._to_s)
         axes.set_ylim(height_of(self._rows), 0.0)
-        ticks = [row for row in self._rows if row.lane is not None or row.text == "no pod"]
-        axes.set_yticks(
-            [row.top + row.height * 0.4 for row in ticks], [row.text for row in ticks], fontsize=self._font
-        )
-        axes.tick_params(axis="y", length=0)
-        axes.tick_params(axis="x", labelbottom=False)
-        axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-        axes.set_axisbelow(True)
+        axes.yaxis.set_visible(False)  # a text is drawn in a tenth of the time of a tick
         for side in ("left", "right", "top"):
             axes.spines[side].set_visible(False)
         for row in self._rows:
             if row.lane is None and row.text != "no pod":
                 self._header(row)
+            else:
+                self._label(row)
 
     def _header(self, row: Row) -> None:
         axes = self._axes
@@ -212,6 +210,19 @@ class LaneAxes:
             fontweight="bold",
             color="#333333",
             bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+        )
+
+    def _label(self, row: Row) -> None:
+        self._axes.annotate(
+            row.text,
+            (0.0, row.top + row.height * 0.4),
+            xycoords=self._axes.get_yaxis_transform(),
+            xytext=(-4, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=self._font,
+            gid=LABEL,
         )
 
     # -- bars and strips

@@ -31,6 +31,7 @@ class MarkKind(Enum):
 
     PRE_STOP = "preStop starts"
     FILE_REMOVED = "file removed"
+    PROBE_PASSED = "readiness gained"
     PROBE_FAILED = "readiness lost"
     STOP_SIGNAL = "stop signal"
     SIGKILL = "SIGKILL"
@@ -196,6 +197,7 @@ class Onlookers:
 _MARKS: Final = {
     "pre_stop": MarkKind.PRE_STOP,
     "file_removed": MarkKind.FILE_REMOVED,
+    "ready": MarkKind.PROBE_PASSED,
     "not_ready": MarkKind.PROBE_FAILED,
     "stop_signal": MarkKind.STOP_SIGNAL,
     "sigkill": MarkKind.SIGKILL,

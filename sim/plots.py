@@ -36,6 +36,7 @@ from sim.simulate import Result
 MAX_BINS: Final = 160
 MANY_LANES: Final = 14
 KEY_ROWS: Final = 8
+GRID: Final = "#DDDDDD"
 
 
 class Picture(Figure):
@@ -102,7 +103,8 @@ def _draw(rollouts: Sequence[TimelineData], *, key: bool, stacked: bool = False)
         lanes.set_title(_title(each), fontsize=10, loc="left", pad=26)
         rates = (sheet.axes(place, "answered", lanes), sheet.axes(place, "failed", lanes))
         _rates(*rates, each, span)
-        _events([lanes, *rates], each)
+        _upright([lanes, *rates], span)
+        _events([lanes, *rates], each, span)
         below.append(rates)
     for same in zip(*below, strict=True):
         top = max(axes.get_ylim()[1] for axes in same)
@@ -155,9 +157,20 @@ def _title(data: TimelineData) -> str:
     return f"{text} ({hidden:,} of them at times that are not known)" if hidden > 0 else text
 
 
-def _events(all_axes: Sequence[Axes], data: TimelineData) -> None:
+def _upright(all_axes: Sequence[Axes], span: tuple[float, float]) -> None:
+    """Lines at the ticks of the one axis that has any: those of the lowest axes."""
+    lowest = all_axes[-1].xaxis
+    ticks = [at_s for at_s in lowest.get_major_locator().tick_values(*span) if span[0] <= at_s <= span[1]]
+    for axes in all_axes:
+        axes.xaxis.set_visible(axes is all_axes[-1])
+        axes.vlines(
+            ticks, 0.0, 1.0, transform=axes.get_xaxis_transform(), color=GRID, linewidth=0.6, zorder=0.5
+        )
+
+
+def _events(all_axes: Sequence[Axes], data: TimelineData, span: tuple[float, float]) -> None:
     events = [*data.events]
-    if data.load_ended_s < data.to_s:
+    if data.load_ended_s < span[1]:
         events.append((data.load_ended_s, "load ends"))
     last_s, lift = float("-inf"), 3
     for at_s, text in sorted(events):
@@ -200,11 +213,10 @@ def _rates(answered: Axes, failed: Axes, data: TimelineData, span: tuple[float, 
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=2))
         axes.yaxis.set_major_formatter(lambda value, _: _short(value))
         axes.tick_params(labelsize=8)
-        axes.grid(color="#DDDDDD", linewidth=0.6)
+        axes.grid(axis="y", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
-    answered.tick_params(axis="x", labelbottom=False)
 
 
 def _short(value: float) -> str:
@@ -339,7 +351,7 @@ def plot_prediction(
     axes.set_xlim(left=-0.5)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("failed requests in one rollout")
-    axes.grid(axis="x", color="#DDDDDD")
+    axes.grid(axis="x", color=GRID)
     axes.set_axisbelow(True)
     for side in ("right", "top", "left"):
         axes.spines[side].set_visible(False)

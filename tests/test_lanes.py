@@ -64,6 +64,8 @@ def test_a_new_pod_is_pending_then_starting_then_ready():
         (5.0, 6.0, PodState.STARTING),
         (6.0, 8.0, PodState.READY),
     ]
+    gained, lost = MarkKind.PROBE_PASSED, MarkKind.PROBE_FAILED
+    assert lane.marks == ((3.0, gained), (5.0, lost), (6.0, gained))
 
 
 def test_a_pod_of_two_containers_is_gone_when_both_are():

@@ -43,6 +43,8 @@ class _Pod:
 
     def take_object(self, row: Row) -> None:
         at_s = float(row["at_s"])
+        if row["ready"] and not self.ready and at_s > self.first_s:
+            self.marks.append((at_s, MarkKind.PROBE_PASSED))
         if self.ready and not row["ready"] and row["deleting"] and self._state() is not PodState.GONE:
             self.marks.append((at_s, MarkKind.PROBE_FAILED))
         if row["restarts"] > self.restarts:

@@ -87,6 +87,7 @@ def test_pods_states_come_from_objects_and_containers():
         (6.0, 20.0, PodState.READY),
     ]
     assert old.marks == ((7.0, MarkKind.PROBE_FAILED), (9.0, MarkKind.SIGKILL))
+    assert new.marks == ((6.0, MarkKind.PROBE_PASSED),)
 
 
 def test_rules_are_by_pod():
