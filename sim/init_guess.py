@@ -36,8 +36,8 @@ DATASTORES: Final = frozenset(
         "memcached",
     }
 )
-TRIED_S: Final = 1800
-"""Load of the one simulated rollout that tells how long the load must last."""
+TRIED_S: Final = (60, 300, 1800)
+"""Loads of the one simulated rollout that tells how long the load must last, until one outlasts it."""
 SPARE: Final = 1.5
 """The slowest of many rollouts against that one."""
 SHORTEST_S: Final = 40
@@ -279,7 +279,9 @@ def _hook(key: str, command: Any) -> GuessedHook:
 
 def _with_duration(guess: Guess, documents: Sequence[Document]) -> Guess:
     """With a load that outlasts the rollout, as one simulated rollout goes."""
-    gone_s = simulate(_read(replace(guess, duration_s=TRIED_S), documents)).last_old_pod_gone_s
-    if gone_s is None:
-        return replace(guess, duration_s=TRIED_S)
-    return replace(guess, duration_s=max(SHORTEST_S, 10 * ceil(SPARE * gone_s / 10)), rollout_s=gone_s)
+    for tried_s in TRIED_S:
+        gone_s = simulate(_read(replace(guess, duration_s=tried_s), documents)).last_old_pod_gone_s
+        if gone_s is not None and gone_s < tried_s:
+            duration_s = max(SHORTEST_S, 10 * ceil(SPARE * gone_s / 10))
+            return replace(guess, duration_s=duration_s, rollout_s=gone_s)
+    return replace(guess, duration_s=TRIED_S[-1])
