@@ -12,6 +12,7 @@ from sim.scenario.model import Scenario
 from sim.scenario.timing import load_timing
 from sim.simulate import Result, simulate
 from sim.traffic.clients import hides
+from sim.validated import nearness
 
 LEVEL: Final = 0.95
 Z95: Final = 1.959963984540054
@@ -94,6 +95,7 @@ class Prediction:
             else {"median": float(np.median(finished)), "interval95": list(prediction_interval(finished))},
             "rollout_incomplete": float(np.mean(np.isnan(self.rollout_s))) if self.scenario.updates else 0.0,
             "steady": {"failed": self.steady_failed, "causes": self.steady_causes},
+            "validated": nearness(self.scenario).to_json(),
             "advice": advice_for(self.scenario, self.causes),
             "warnings": list(self.warnings),
         }

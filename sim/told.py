@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sim.prediction import Prediction
+from sim.validated import nearness
 
 
 def told(prediction: Prediction) -> str:
@@ -44,6 +45,7 @@ def tell(prediction: Prediction, console: Console) -> None:
         console.print(f"    {mean:10.1f}  {cause}")
     if facts["steady"]["failed"]:
         console.print(f"  without update    {facts['steady']['failed']:.0f} fail all the same")
+    console.print(f"  validated         {escape(str(nearness(prediction.scenario)))}")
     if facts["advice"]:
         console.print(f"  change first      {escape(facts['advice'])}")
     for warning in facts["warnings"]:

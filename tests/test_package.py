@@ -67,6 +67,7 @@ def test_the_wheel_predicts_without_the_checkout(installed):
     assert all(path.startswith(str(installed)) for path in where.split())
     said = run(rollsim, "predict", "mine/2-keepalive.yaml", "--runs", "2", cwd=installed)
     assert "idle_closed" in said
+    assert "(nearest " in said  # the table of validated scenarios came along
     assert "median" in run(
         rollsim, "predict", "mine", "--runs", "1", "--json", "--set", "timing=kind-1.34", cwd=installed
     )

@@ -109,7 +109,11 @@ def kept(scenario: str, folder: Path = FOLDER, timing: str = SOURCES) -> Forecas
     path = path_of(scenario, folder, timing)
     if not path.exists():
         return None
-    data = json.loads(path.read_text(encoding="utf-8"))
+    return from_data(json.loads(path.read_text(encoding="utf-8")))
+
+
+def from_data(data: dict[str, Any]) -> Forecast:
+    """A forecast as `asdict` gave it and JSON brought it back."""
     for name in ("failed", "tool_failed", "rollout_s"):
         data[name] = None if data[name] is None else tuple(data[name])
     return Forecast(**data)
