@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
@@ -11,6 +11,9 @@ from rich.table import Table
 from validation.forecast import Forecast
 from validation.observations import Observation
 from validation.scores import Case, Estimate, Scores, score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +178,11 @@ def _number(estimate: Estimate) -> str:
 
 
 def plot(groups: Mapping[str, Sequence[Compared]], path: Path) -> None:
+    """Save the figure of *groups*."""
+    figure_of(groups).savefig(path, dpi=150)
+
+
+def figure_of(groups: Mapping[str, Sequence[Compared]]) -> "Figure":
     """Predicted 95 % intervals with their medians, and each real run as a point, by scenario."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and only needed here
 
@@ -194,4 +202,4 @@ def plot(groups: Mapping[str, Sequence[Compared]], path: Path) -> None:
     axes.set_xlim(left=-0.5)
     axes.set_xlabel("failed requests of one rollout")
     axes.set_title("Predicted 95 % interval and median (bars), real runs (points)")
-    figure.savefig(path, dpi=150)
+    return figure
