@@ -18,6 +18,12 @@ settings.register_profile("rollsim", deadline=None, derandomize=not SALT, print_
 settings.load_profile("rollsim")  # a deadline would judge the machine; a salt tries other examples
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Tests of the lab share one cluster and measure times: one after the other. Others take all cores."""
+    asked = config.option.markexpr
+    return 0 if "live" in asked and "not live" not in asked else None
+
+
 @pytest.fixture
 def streams(request: pytest.FixtureRequest) -> Streams:
     """Streams seeded from the test's id."""
