@@ -5,30 +5,24 @@ What each server does on a signal stands in sim/servers.py.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import simpy
 
 from sim.cluster.crash_loop import CrashLoop
+from sim.cluster.node_cpu import NodeCpu
 from sim.delays import Delays
 from sim.scenario.model import ExitWhen, Hook, HookKind, ServerKind, StopBehaviour
 from sim.servers import IGNORED, stop_behaviour
 from sim.world import Process, Server, ServerPhase
 
 P = ServerPhase
-BURST_S: Final = 0.5
-"""How long a deletion keeps the node at work: the controllers' and the kubelet's writes, runc, rules, the successor.
-
-A server without requests has the least CPU weight (kubernetes v1.34 pkg/kubelet/cm: BestEffort) and waits for all
-of them. Measured: a stop within it takes tens of milliseconds, after a preStop of 2.5 s one or two
-(validation/calibration/FINDINGS.md).
-"""
 
 
 class RunningContainer:
-    def __init__(self, env: simpy.Environment, delays: Delays, server: Server) -> None:
+    def __init__(self, env: simpy.Environment, delays: Delays, server: Server, cpu: NodeCpu) -> None:
         self._env = env
         self._delays = delays
+        self._cpu = cpu
         self.server = server
         self.started_s = float(env.now)
         self.listens_s = self.started_s
@@ -36,8 +30,6 @@ class RunningContainer:
         """Of the present life."""
         self.ended_s: float | None = None
         """End of the last life."""
-        self.deleted_s: float | None = None
-        """When its pod's deletion reached the kubelet."""
         self.crash_loop = CrashLoop()
 
     @property
@@ -121,8 +113,7 @@ class RunningContainer:
         yield from self._wind_down(behaviour, life)
 
     def _end_delay(self, name: str) -> float:
-        in_burst = self.deleted_s is not None and self._env.now - self.deleted_s < BURST_S
-        return self._delays(name if in_burst else f"{name}_at_rest")
+        return self._delays(self._cpu.latency(name))
 
     def _wind_down(self, behaviour: StopBehaviour, life: simpy.Event) -> Process:
         env, server = self._env, self.server

@@ -54,7 +54,8 @@ class ControlPlane:
             for n in self._nodes
         ]
         self._proxies = [
-            KubeProxy(env, world, self.api, self._delays(f"kube-proxy/{n}"), n) for n in self._nodes
+            KubeProxy(env, world, self.api, self._delays(f"kube-proxy/{k.node}"), k.node, k.cpu)
+            for k in self.kubelets
         ]
         self._scheduler = Scheduler(env, self.api, self._delays("scheduler"), self._nodes)
         self._dns = Dns(env, world, self.api, self._delays("dns"))

@@ -6,6 +6,7 @@ Source: kubernetes v1.34 pkg/proxy/runner/bounded_frequency_runner.go:89-155 and
 import simpy
 
 from sim.cluster.api import Api, EndpointSliceView, EndpointView, WorkQueue
+from sim.cluster.node_cpu import NodeCpu
 from sim.delays import Delays
 from sim.world import Process, RuleTable, World
 
@@ -25,8 +26,11 @@ class KubeProxy:
     Headless Services are not watched (cmd/kube-proxy/app/server.go:566-572).
     """
 
-    def __init__(self, env: simpy.Environment, world: World, api: Api, delays: Delays, node: int) -> None:
+    def __init__(
+        self, env: simpy.Environment, world: World, api: Api, delays: Delays, node: int, cpu: NodeCpu
+    ) -> None:
         self._env = env
+        self._cpu = cpu
         self._world = world
         self._delays = delays
         self._node = node
@@ -53,7 +57,7 @@ class KubeProxy:
                 yield self._env.timeout(self._free_from_s - self._env.now)
             self._queue.clear()
             slices = list(self._slices.values())
-            yield self._env.timeout(self._delays("proxy_sync"))
+            yield self._env.timeout(self._delays(self._cpu.latency("proxy_sync")))
             for view in slices:
                 self._program(view)
             self._free_from_s = float(self._env.now) + self._delays.timing.proxy_min_interval_s

@@ -81,7 +81,7 @@ class PodWorker:
         self.terminating = False
         self._turn = simpy.Resource(env)
         self._synced_s = float("-inf")
-        self._containers = [RunningContainer(env, self._delays, s) for s in pod.servers.values()]
+        self._containers = [RunningContainer(env, self._delays, s, kubelet.cpu) for s in pod.servers.values()]
         self._ready = dict.fromkeys(pod.servers, running)
         if running:
             self._go_on_probing()
@@ -215,6 +215,7 @@ class PodWorker:
     def terminate(self) -> None:
         if not self.terminating:
             self.terminating = True
+            self._kubelet.cpu.deletion()
             self._env.process(self._terminate())
 
     def _terminate(self) -> Process:
@@ -225,8 +226,6 @@ class PodWorker:
             yield turn
             yield from self._kubelet.pleg.newer_than(self._synced_s)
             grace_s = effective_grace_s(self.pod.template.termination_grace_period_s)
-            for container in self._containers:
-                container.deleted_s = float(env.now)
             yield env.all_of([env.process(self._stop(c, grace_s)) for c in self._containers if c.alive])
             yield from self._kubelet.cpu.work(delays("exit_to_netns_gone"))
             self.stage = PodStage.TERMINAL

@@ -1,8 +1,18 @@
 """The cores of one node, as far as pods that start and end contend for them."""
 
+from typing import Final
+
 import simpy
 
 from sim.world import Process
+
+BURST_S: Final = 0.5
+"""How long a deletion keeps a node at work: the controllers' and the kubelet's writes, runc, rules, the successor.
+
+A server without requests has the least CPU weight (kubernetes v1.34 pkg/kubelet/cm: BestEffort) and waits for all
+of them, and so does kube-proxy for the others. Measured: a stop and a sync within it take tens of milliseconds,
+outside of it one or two and twenty (validation/calibration/FINDINGS.md).
+"""
 
 
 class NodeCpu:
@@ -25,6 +35,7 @@ class NodeCpu:
         self._cores = cores
         self._operation_cores = operation_cores
         self._n = 0
+        self._deleted_s = float("-inf")
         self._changed = env.event()
 
     @property
@@ -32,6 +43,15 @@ class NodeCpu:
         """Of each operation under way, against one that is alone."""
         wanted = self._n * self._operation_cores
         return 1.0 if wanted <= self._cores else self._cores / wanted
+
+    def deletion(self) -> None:
+        """A pod's deletion has reached the node."""
+        self._deleted_s = float(self._env.now)
+
+    def latency(self, name: str) -> str:
+        """Which of two latencies of the timing profile holds now: *name*, or that of a node at rest."""
+        in_burst = self._env.now - self._deleted_s < BURST_S
+        return name if in_burst else f"{name}_at_rest"
 
     def work(self, alone_s: float) -> Process:
         """An operation that takes *alone_s* when nothing else is under way. [s]"""

@@ -6,12 +6,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from sim.errors import InputError
 from sim.scenario.distributions import Distribution
+from sim.scenario.documents import is_file, read_documents
 from sim.scenario.durations import parse_distribution
 
+KIND: Final = "TimingProfile"
 _PACKAGED: Final = Path(__file__).parent.parent / "_timing"  # in a wheel
 _CHECKOUT: Final = Path(__file__).parent.parent.parent / "configs" / "timing"
 
@@ -60,10 +60,11 @@ class Timing:
     p_second_kick: float  # share of the others that get another within about 1 s
 
     # kube-proxy
-    proxy_sync: Distribution  # one sync of the rules
+    proxy_sync: Distribution  # one sync of the rules, while a deletion is at work on the node
+    proxy_sync_at_rest: Distribution
     proxy_min_interval_s: float  # end of one sync to the start of the next
 
-    # servers; "at rest" where the deletion is not just now, and its work on the node is over
+    # servers; "at rest" when no deletion is at work on the node
     signal_heard: Distribution  # signal in the process to the server acting on it; it serves on meanwhile
     signal_heard_at_rest: Distribution
     fast_stop: Distribution  # a fast stop: last read of the server to its sockets closed
@@ -108,10 +109,10 @@ def profile_path(name: str, *, beside: Path) -> Path:
         There is neither.
     """
     for folder in (_PACKAGED, _CHECKOUT):
-        if (folder / f"{name}.yaml").is_file():
+        if is_file(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"
     file = beside / name
-    if file.is_file():
+    if is_file(file):
         return file
     shipped = sorted({path.stem for folder in (_PACKAGED, _CHECKOUT) for path in folder.glob("*.yaml")})
     raise InputError(
@@ -132,20 +133,20 @@ def load_timing(name: str, *, beside: Path) -> Timing:
 
 
 def _values(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
+    here = path.resolve()
+    if here in seen:
         raise InputError(f"{path}: base: the profiles name each other in a circle")
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict) or document.get("kind") != "TimingProfile":
-        raise InputError(f"{path}: kind: expected TimingProfile")
-    spec = document.get("spec")
+    documents = read_documents(path)
+    if [document.kind for document in documents] != [KIND]:
+        raise InputError(f"{path}: kind: expected one document, a {KIND}")
+    (document,) = documents
+    spec = document.data.get("spec")
     if not isinstance(spec, dict):
         raise InputError(f"{path}: spec: expected a mapping of latencies")
-    base = document.get("base")
-    inherited = _values(profile_path(str(base), beside=path.parent), (*seen, path)) if base else {}
-    return {**inherited, **spec, "name": str((document.get("metadata") or {}).get("name", path.stem))}
+    base = document.data.get("base")
+    inherited = _values(profile_path(str(base), beside=path.parent), (*seen, here)) if base else {}
+    name = document.name if document.name != "None" else path.stem
+    return {**inherited, **spec, "name": name}
 
 
 def _build(path: Path, values: dict[str, Any]) -> Timing:

@@ -1,7 +1,8 @@
 """Pods started and stopped one (or three) at a time: every step's time, on one clock.
 
 A Deployment is scaled up and down at random phases of the kubelet's and kube-proxy's one-second rhythms; no client
-uses it. `--busy` saturates the node meanwhile with ab against another Service.
+uses it. `--busy` saturates the node meanwhile with ab against another Service. `--replace` deletes one pod instead,
+whose successor starts at the same time, under a paced client of the pods: what the node does at once in a rollout.
 """
 
 import argparse
@@ -99,6 +100,52 @@ def wait(until: Callable[[], bool], timeout_s: float) -> bool:
     return False
 
 
+def seen(recorder: Recorder, kind: str, since_s: float) -> int:
+    """Pods to which *kind* has happened since then."""
+    return len({e.subject for e in recorder.events if e.kind == kind and e.at_s > since_s})
+
+
+def up_and_down(api: KubeApi, recorder: Recorder, options: argparse.Namespace) -> None:
+    """One cycle of the Deployment's replicas.
+
+    Raises
+    ------
+    TimeoutError
+        The pods were not removed.
+    """
+    scale = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/calib/scale"
+    begun_s = time.monotonic()
+    api.call("PATCH", scale, {"spec": {"replicas": options.base + options.pods}})
+    recorder.add(begun_s, "scale.sent", "", f"up {time.monotonic() - begun_s:.6f}")
+    wait(lambda: seen(recorder, "pod.ready", begun_s) >= options.pods, options.patience)
+    time.sleep(options.idle + random.random() * 1.1)
+    sent_s = time.monotonic()
+    api.call("PATCH", scale, {"spec": {"replicas": options.base}})
+    recorder.add(sent_s, "scale.sent", "", f"down {time.monotonic() - sent_s:.6f}")
+    if not wait(lambda: seen(recorder, "pod.removed", begun_s) >= options.pods, 40):
+        raise TimeoutError("the pods were not removed within 40 s")
+
+
+def replace_one(api: KubeApi, recorder: Recorder, options: argparse.Namespace) -> None:
+    """One pod is deleted, and the ReplicaSet makes another.
+
+    Raises
+    ------
+    TimeoutError
+        The pod was not removed.
+    """
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    time.sleep(options.idle)
+    pods = [p["metadata"]["name"] for p in api.call("GET", path)["items"]
+            if p["metadata"]["labels"]["app"] == "calib" and not p["metadata"].get("deletionTimestamp")]  # fmt: skip
+    begun_s = time.monotonic()
+    api.call("DELETE", f"{path}/{random.choice(pods)}")
+    recorder.add(begun_s, "delete.sent", "", f"{time.monotonic() - begun_s:.6f}")
+    wait(lambda: seen(recorder, "pod.ready", begun_s) >= 1, options.patience)
+    if not wait(lambda: seen(recorder, "pod.removed", begun_s) >= 1, 40):
+        raise TimeoutError("the pod was not removed within 40 s")
+
+
 def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
     """Scale up and down until the time is over; the log is in the recorder."""
     bystander = objects(
@@ -111,7 +158,6 @@ def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
     time.sleep(5)
     api = KubeApi(lab.kubeconfig)
     recorder = Recorder(NAMESPACE)
-    scale = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/calib/scale"
     client = None
     with recorder.running(lab.kubeconfig, node_process(lab)):
         used_s, cycles_begun_s = cluster_cpu_s(lab), time.monotonic()
@@ -120,23 +166,17 @@ def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
                 ["ab", "-q", "-l", "-r", "-k", "-c", "10", "-t", str(int(options.seconds) + 5), "-n", "50000000",
                  f"http://127.0.0.1:{NODE_PORTS['busy']}/index.html"], stdout=subprocess.DEVNULL)  # fmt: skip
             time.sleep(1)
+        if options.replace:
+            client = subprocess.Popen(
+                ["nsenter", "-t", str(node_process(lab)), "-n", sys.executable, "-m", "validation.calibration.paced",
+                 str(NODE_PORTS["calib"]), str(options.seconds + 5)], stdout=subprocess.DEVNULL)  # fmt: skip
         end_s = time.monotonic() + options.seconds
-
-        def mine(kind: str) -> set[str]:
-            return {e.subject for e in recorder.events if e.kind == kind and e.at_s > begun_s}
-
         while time.monotonic() < end_s:
             time.sleep(random.random() * 1.1)
-            begun_s = time.monotonic()
-            api.call("PATCH", scale, {"spec": {"replicas": options.base + options.pods}})
-            recorder.add(begun_s, "scale.sent", "", f"up {time.monotonic() - begun_s:.6f}")
-            wait(lambda: len(mine("pod.ready")) >= options.pods, options.patience)
-            time.sleep(options.idle + random.random() * 1.1)
-            sent_s = time.monotonic()
-            api.call("PATCH", scale, {"spec": {"replicas": options.base}})
-            recorder.add(sent_s, "scale.sent", "", f"down {time.monotonic() - sent_s:.6f}")
-            if not wait(lambda: len(mine("pod.removed")) >= options.pods, 40):
-                raise TimeoutError("the pods were not removed within 40 s")
+            if options.replace:
+                replace_one(api, recorder, options)
+            else:
+                up_and_down(api, recorder, options)
         now_s = time.monotonic()
         share = (cluster_cpu_s(lab) - used_s) / (now_s - cycles_begun_s) / len(os.sched_getaffinity(0))
         recorder.add(now_s, "cpu.share", "cluster", f"{share:.4f}")
@@ -158,6 +198,7 @@ def main() -> None:
     parser.add_argument("--hook", help="preStop shell line")
     parser.add_argument("--image", default="rollsim/app:red")
     parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--replace", action="store_true")
     parser.add_argument("--cluster", help="name of a running lab")
     parser.add_argument("--out", type=Path, required=True, help="events as CSV")
     options = parser.parse_args()

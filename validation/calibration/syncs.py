@@ -5,12 +5,15 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
+from sim.cluster.node_cpu import BURST_S
 from validation.calibration.milestones import Logged, read_log
 from validation.calibration.quantiles import summary
 
 SETTLED_S = 1.1
 """After the end of a sync: the next change is not held back any more."""
 LONGEST_S = 3.0
+WRITTEN_S = 0.05
+"""A commit is told of so much later at most than the process that made it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,41 @@ def sync_lengths(log: list[Logged]) -> list[float]:
     ends = [e.at_s for e in log if e.kind == "process.exit" and "iptables-restor" in e.detail]
     answers = [(b, min((e for e in ends if e > b), default=float("inf"))) for b in begins]
     return [end - begin for begin, end in answers if end - begin < LONGEST_S]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncsOfChanges:
+    """A slice written to its rules committed, in a log of pods that come and go; no sync that was held back. [s]
+
+    Apart by whether a pod had been deleted less than BURST_S before.
+    """
+
+    in_burst: list[float]
+    at_rest: list[float]
+
+
+def syncs_of_changes(log: list[Logged]) -> SyncsOfChanges:
+    """The syncs of *log*, by whether a deletion was at work."""
+    deleted = [e.at_s for e in log if e.kind == "pod.deleted"]
+    writes = [e.at_s for e in log if e.kind == "slice.write"]
+    begins = [e.at_s for e in log if e.kind == "process.exec" and e.detail.endswith("/iptables-save")]
+    ends = [e.at_s for e in log if e.kind == "process.exit" and "iptables-restor" in e.detail]
+    in_burst: list[float] = []
+    at_rest: list[float] = []
+    free_from_s = float("-inf")
+    for begin_s, after_s in pairwise([*begins, float("inf")]):
+        until_s = min(after_s, begin_s + LONGEST_S)
+        end_s = min((e for e in ends if begin_s < e < until_s), default=float("nan"))
+        commits = [e.at_s for e in log if e.kind == "rules.commit" and begin_s < e.at_s < end_s + WRITTEN_S]
+        if not commits:
+            continue
+        # the change that this sync answers: the first since the one before
+        asked = [w for w in writes if free_from_s < w < begin_s]
+        if asked and asked[0] > free_from_s + SETTLED_S:
+            burst = any(0 < begin_s - d < BURST_S for d in deleted)
+            (in_burst if burst else at_rest).append(commits[-1] - asked[0])
+        free_from_s = end_s
+    return SyncsOfChanges(in_burst, at_rest)
 
 
 def patches(log: list[Logged]) -> list[tuple[float, float]]:
