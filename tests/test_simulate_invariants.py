@@ -23,7 +23,7 @@ from builders import (
     updated,
 )
 from cluster.small_world import SmallWorld
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from sim.cluster.api import PodStage, PodView, ReplicaSetView
@@ -34,6 +34,11 @@ from sim.simulate import simulate
 
 TIMING = shipped_timing()
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+def of_the_night(test):
+    """Of the long form, which takes hours on a small machine."""
+    return pytest.mark.nightly(pytest.mark.timeout(8 * 3600)(test))
 
 
 def rows(result):
@@ -56,9 +61,7 @@ def rows(result):
 # ---------------------------------------------------------------- requests
 
 
-@settings(max_examples=120)
-@given(strategies.scenarios(), SEEDS)
-def test_every_request_has_one_fate_with_a_cause(s, seed):
+def check_fates(s, seed):
     """Counts agree however they are summed; every failure has a cause, a time within the load, a connection of it.
 
     Nor does time run backwards: marks are in order, a rollout takes time, old pods go after the update.
@@ -85,6 +88,21 @@ def test_every_request_has_one_fate_with_a_cause(s, seed):
     assert times[0] >= 0
     assert result.rollout_s is None or result.rollout_s > 0
     assert result.last_old_pod_gone_s in (None, 0.0) or result.last_old_pod_gone_s > strategies.UPDATE_S
+
+
+@settings(max_examples=300)
+@given(strategies.scenarios(), SEEDS)
+def test_every_request_has_one_fate_with_a_cause(s, seed):
+    """In every rollout: see the check."""
+    check_fates(s, seed)
+
+
+@of_the_night
+@settings(max_examples=10_000)
+@given(strategies.scenarios(), SEEDS)
+def test_every_request_of_ten_thousand_rollouts_has_one_fate(s, seed):
+    """The long form."""
+    check_fates(s, seed)
 
 
 @settings(max_examples=40)
@@ -127,7 +145,9 @@ def test_a_client_that_has_ended_itself_sees_nothing_more():
     load = load_of(client="ab", arrivals=ClosedLoop(), connections=6, keep_alive=False, duration_s=3.0)
     for seed in range(40):
         result = simulate(scenario(d, updates=[(1.0, updated(d))], load=load), seed=seed, timing=TIMING)
-        assert [failure.at_s for failure in result.tally.failures] == [result.load_ended_s]
+        failures = result.tally.failures
+        assert [f.at_s for f in failures if f.seen in (Seen.RESET, Seen.REFUSED)] == [result.load_ended_s]
+        assert all(f.at_s <= result.load_ended_s for f in failures)
 
 
 def test_an_open_loop_meets_a_service_that_loses_all_its_pods():
@@ -163,23 +183,53 @@ for name in sys.argv[1:]:
     text = result.failures.to_csv() + result.timeline.to_csv() + result.summary.to_csv()
     print(hashlib.sha256(text.encode()).hexdigest())
 """
+RANDOM = """
+import sys
+from test_simulate_invariants import print_digests
+print_digests(int(sys.argv[1]))
+"""
+
+
+def print_digests(n):
+    """A line for each of *n* random scenarios that are the same in every process: a hash of all its rows."""
+
+    @settings(max_examples=n, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
+    @given(strategies.scenarios(), SEEDS)
+    def each(s, seed):
+        found = repr(rows(simulate(s, seed=seed, timing=TIMING)))
+        print(hashlib.sha256(found.encode()).hexdigest())
+
+    each()
+
+
+def printed_with(hash_seed, code, *arguments):
+    """What a process of its own prints, with that seed of Python's hashes."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
 
 
 def test_another_process_gives_the_same_rows():
     """Neither the process nor Python's hash seed decides anything."""
     folder = Path(__file__).parent.parent / "configs" / "tutorial"
-    printed = {
-        hash_seed: subprocess.run(
-            [sys.executable, "-c", CODE, *(str(folder / f"{stage}.yaml") for stage in STAGES)],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        for hash_seed in ("1", "2")
-    }
-    assert printed["1"] == printed["2"]
-    assert len(set(printed["1"])) == len(STAGES)
+    stages = [folder / f"{stage}.yaml" for stage in STAGES]
+    first, second = (printed_with(seed, CODE, *stages) for seed in ("1", "2"))
+    assert first == second
+    assert len(set(first)) == len(STAGES)
+
+
+@pytest.mark.parametrize("n", [30, pytest.param(1000, marks=pytest.mark.nightly)])
+def test_another_process_gives_the_same_rows_of_random_scenarios(n):
+    """Bit for bit, in the very order: what a set or a dict of strings decided would differ."""
+    first, second = (printed_with(seed, RANDOM, n) for seed in ("1", "2"))
+    assert first == second
+    assert len(set(first)) > n / 2
 
 
 def test_another_seed_gives_other_rows(tutorial):
@@ -220,9 +270,7 @@ def history(world, pods, sets, min_ready_s):
         )
 
 
-@settings(max_examples=60)
-@given(HEALTHY, SEEDS, st.sampled_from([1, 3]), st.sampled_from(["shipped", "steady"]))
-def test_a_rolling_update_keeps_its_promises(app, seed, nodes, latencies):
+def check_promises(app, seed, nodes, latencies):
     """Never fewer available than replicas − unavailable; never more wanted than replicas + surge.
 
     With steady latencies the pods that do not terminate keep to that too; else a creation may overtake the
@@ -246,6 +294,24 @@ def test_a_rolling_update_keeps_its_promises(app, seed, nodes, latencies):
     assert [world.world.pods[view.name].template.revision for view in live] == ["blue"] * d.replicas
     assert world.plane.deployments["app"].rollout_complete_s is not None
     assert all(view.stage is PodStage.REMOVED for view in pods.values() if view.deleted)
+
+
+UPDATES = (HEALTHY, SEEDS, st.sampled_from([1, 3]), st.sampled_from(["shipped", "steady"]))
+
+
+@settings(max_examples=60)
+@given(*UPDATES)
+def test_a_rolling_update_keeps_its_promises(app, seed, nodes, latencies):
+    """Whatever the update: see the check."""
+    check_promises(app, seed, nodes, latencies)
+
+
+@of_the_night
+@settings(max_examples=10_000)
+@given(*UPDATES)
+def test_ten_thousand_rolling_updates_keep_their_promises(app, seed, nodes, latencies):
+    """The long form."""
+    check_promises(app, seed, nodes, latencies)
 
 
 @settings(max_examples=40)
