@@ -47,48 +47,64 @@ examples
 
 completion for your shell: rollsim --install-completion"""
 
+EXIT_PIPE: Final = 141
+"""As the shell says of a process that SIGPIPE has ended."""
+
 COMPLETION: Final = ("--install-completion", "--show-completion")
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0; 1 a check failed; 2 bad input, with one line that says what."""
+    """Entry point. Exit codes: 0; 1 a check failed or the system refused; 2 bad input, said in one line."""
     name, *rest = [*sys.argv[1:], ""][:1] + sys.argv[2:]
+    try:
+        code = _run(name, rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read it has enough
+        code = EXIT_PIPE
+    except OSError as error:  # a full disk, a folder that is gone, a terminal that is closed
+        where = error.filename or "the output"
+        print(f"rollsim {name}: {where}: {error.strerror or error}", file=sys.stderr)
+        code = 1
+    else:
+        sys.exit(code)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would write the rest again, and say that it cannot
+    sys.exit(code)
+
+
+def _run(name: str, arguments: list[str]) -> int:
     if "_ROLLSIM_COMPLETE" in os.environ or name in COMPLETION:
         import_module("sim.completion").complete()
     elif name in COMMANDS:
-        _run(name, rest)
+        return _command(name, arguments)
     elif name in ("", "-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {c:10} {text}" for c, (_, text) in COMMANDS.items())))
     elif name == "--version":
         print(f"rollsim {version('rollsim')}")
     else:
         print(f"rollsim: no command {name!r}; allowed: {', '.join(COMMANDS)}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    return 0
 
 
-def _run(name: str, arguments: list[str]) -> None:
+def _command(name: str, arguments: list[str]) -> int:
     app = import_module(COMMANDS[name][0]).app
     try:
         code = app(args=arguments, prog_name=f"rollsim {name}", standalone_mode=False)
     except InputError as error:
-        _bad(name, str(error))
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+        return _bad(name, str(error))
     except Exception as error:
         if type(error).__name__ == "Abort":  # Typer's own, for Ctrl-C
             print(f"rollsim {name}: interrupted", file=sys.stderr)
-            sys.exit(130)
+            return 130
         if not _is_usage(error):
             raise
-        _bad(name, _usage(error))
-    else:
-        sys.exit(code if isinstance(code, int) else 0)
+        return _bad(name, _usage(error))
+    return code if isinstance(code, int) else 0
 
 
-def _bad(name: str, message: str) -> None:
+def _bad(name: str, message: str) -> int:
     print(f"rollsim {name}: {message}", file=sys.stderr)
-    sys.exit(2)
+    return 2
 
 
 def _is_usage(error: Exception) -> bool:

@@ -1,7 +1,7 @@
 """Files that are whole or not there: written aside, then renamed. Kubernetes objects as their text."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,12 @@ def set_aside(file: Path) -> Iterator[Path]:
 
 
 def write_whole(file: Path, text: str, *, option: str) -> None:
-    """Write *text* to *file*, which nobody ever sees in part.
+    """Write *text* to *file*; see `save_whole`."""
+    save_whole(file, lambda aside: aside.write_text(text, encoding="utf-8"), option=option)
+
+
+def save_whole(file: Path, save: Callable[[Path], object], *, option: str) -> None:
+    """Let *save* write what becomes *file*, which nobody ever sees in part.
 
     Raises
     ------
@@ -42,10 +47,16 @@ def write_whole(file: Path, text: str, *, option: str) -> None:
         raise InputError(f"{option} {file}: there is something that is no file; name another one")
     try:
         with set_aside(file) as aside:
-            aside.write_text(text, encoding="utf-8")
+            save(aside)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise InputError(f"{option} {file}: cannot be written: {reason}") from None
+
+
+def save_figure(file: Path, figure: Any, *, option: str) -> None:
+    """Draw *figure* into *file*, in the format that its name ends in; see `save_whole`."""
+    kind = file.suffix.removeprefix(".") or "png"
+    save_whole(file, lambda aside: figure.savefig(aside, format=kind), option=option)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -177,10 +177,9 @@ def _patch(files: "ScenarioFiles", advice: "Advice", overrides: dict[str, Any]) 
 
 
 def _write(path: Path, diff: str) -> None:
-    try:
-        path.write_text(diff, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--patch {path}: cannot be written: {error.strerror}") from None
+    from sim.files import write_whole  # noqa: PLC0415
+
+    write_whole(path, diff, option="--patch")
 
 
 # ---------------------------------------------------------------- what is said

@@ -45,7 +45,8 @@ def plot(
     """Draw a sweep: lines with interval bands, a heat map, or the points of a sample."""
     if find_spec("pyarrow") is None:
         raise InputError("this needs pyarrow: pip install 'rollsim[sweep]'")
-    from sim.scenario.overrides import split_path  # noqa: PLC0415 - heavy
+    from sim.files import save_figure  # noqa: PLC0415 - heavy
+    from sim.scenario.overrides import split_path  # noqa: PLC0415
     from sim.sweep.pictures import KINDS, plot_sweep  # noqa: PLC0415
 
     if kind is not None and kind not in KINDS:
@@ -54,8 +55,5 @@ def plot(
     file = out or sweep.with_suffix(".png")
     if file == sweep:
         raise InputError(f"-o {file}: is the sweep itself")
-    try:
-        figure.savefig(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"-o {file}: {' '.join(str(error).split())}") from None
+    save_figure(file, figure, option="-o")
     print(file)

@@ -250,10 +250,7 @@ def _write_junit(cases: "Sequence[Case]", file: Path) -> None:
 
 
 def _plot(scenario: "Scenario", seed: int, file: Path) -> None:
+    from sim.files import save_figure  # noqa: PLC0415
     from sim.simulate import simulate  # noqa: PLC0415
 
-    figure = simulate(scenario, seed=seed).plot_timeline()
-    try:
-        figure.savefig(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--plot {file}: {' '.join(str(error).split())}") from None
+    save_figure(file, simulate(scenario, seed=seed).plot_timeline(), option="--plot")

@@ -23,7 +23,7 @@ KEEP_UNITS: Final = 4_000
 N_TRIED: Final = 10
 
 Progress = Callable[[int], None]
-"""Called with the number of units done, those of earlier calls too; at once with these alone."""
+"""Called with the number of units that are kept, those of earlier calls too; at once with these alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +74,18 @@ def _work(plan: Plan, kept: Store, engine: Engine, progress: Progress) -> None:
     try:
         for unit, outcomes in engine.map(run_unit, missing):
             waiting[unit.index] = outcomes
-            n_done += 1
-            progress(n_done)
             now_s = time.monotonic()
             n_rows += outcomes.n
             keep_every_s = max(KEEP_EVERY_S, KEEP_SHARE * (now_s - begun_s))
             if now_s - kept_s >= keep_every_s or n_rows >= KEEP_ROWS or len(waiting) >= KEEP_UNITS:
                 kept.write(waiting)
+                n_done += len(waiting)
+                progress(n_done)  # what was said to be done is there, whatever ends this process
                 waiting, n_rows = {}, 0
                 kept_s = time.monotonic()
     finally:
         kept.write(waiting)
+        progress(n_done + len(waiting))
 
 
 def check(plan: Plan) -> None:

@@ -117,8 +117,12 @@ class Store:
         with self._aside(self.out) as aside, pq.ParquetWriter(aside, self.schema) as writer:
             for table in _regrouped(self._in_order(), ROWS_PER_GROUP):
                 writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+        self.remove_parts()
+
+    def remove_parts(self) -> None:
+        """What the file holds is not kept twice."""
         for part in self.parts.glob("*"):
-            part.unlink()
+            part.unlink(missing_ok=True)
         for folder in (self.parts, self.parts.parent):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -203,6 +207,7 @@ def store(plan: Plan, out: Path, *, overwrite: bool = False) -> Iterator[Store]:
         raise InputError(f"{out}: expected the name of a file in a folder that exists")
     if out.exists() and not overwrite and description_of(out)["key"] == plan.key:
         found.done[:] = found.complete = True
+        found.remove_parts()  # a process killed before it came to that
         yield found
         return
     if out.exists() and not overwrite:
