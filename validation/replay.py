@@ -281,11 +281,8 @@ class _Run:
     def _flush(self) -> None:
         """Old connection tracking entries would send new connections to pods that are gone."""
         for node in self._lab.nodes if self._lab else ():
-            self._lab_in_node("conntrack", "-F", node=node)
-
-    def _lab_in_node(self, *argv: str, node: str | None = None) -> None:
-        assert self._lab is not None
-        self._lab.in_node("sh", "-c", f"{' '.join(argv)} >/dev/null 2>&1", node=node)
+            assert self._lab is not None
+            self._lab.in_node("sh", "-c", "conntrack -F >/dev/null 2>&1", node=node)
 
     def _baseline(self) -> None:
         """A short load without an update: a failure there is not the rollout's."""
