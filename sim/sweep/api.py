@@ -10,8 +10,6 @@ from sim.sweep.engines import engine
 from sim.sweep.files import ScenarioFiles
 from sim.sweep.parameters import Choice, Parameter, listed, parameter_of, together
 from sim.sweep.plan import Plan, variants
-from sim.sweep.run import run
-from sim.sweep.summary import summary
 from sim.sweep.sweep_file import Request, parse_sample, parse_until
 from sim.sweep.unit import MAX_RUNS
 
@@ -62,6 +60,9 @@ def sweep(
     InputError
         As the command.
     """
+    from sim.sweep.run import run  # noqa: PLC0415 - needs pyarrow; whoever asks for `sets_of` does not
+    from sim.sweep.summary import summary  # noqa: PLC0415
+
     request = Request(
         scenario=str(scenario),
         sets=sets if isinstance(sets, Mapping) else sets_of(sets),

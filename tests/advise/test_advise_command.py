@@ -70,6 +70,22 @@ def test_the_cheapest_change_comes_as_a_patch_that_works(folder):
     assert "nothing to change" in rollsim("advise", "small.yaml", "--runs", 300, cwd=folder).stdout
 
 
+def test_neither_needs_what_only_sweeps_need(folder):
+    """With rollsim's own dependencies alone, as `pip install rollsim` leaves it."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('pyarrow', 'scipy', 'distributed'));"
+        "from sim.cli import main; main()"
+    )
+    for arguments in (
+        ("advise", "small.yaml", "--allow", "preStop", "--runs", "300", "--processes", "1"),
+        ("diff", "small.yaml", "--set", "load.connections=2", "--runs", "2", "--processes", "1"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, cwd=folder
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_what_works_together_is_set_together(folder):
     """A grace period that cannot hold the sleep is raised with it."""
     grace = "deployment/web.spec.template.spec.terminationGracePeriodSeconds=2"
