@@ -42,6 +42,10 @@ SPARE: Final = 1.5
 """The slowest of many rollouts against that one."""
 SHORTEST_S: Final = 40
 HOOK_S: Final = 5.0
+LEFT_OUT: Final = frozenset({
+    "Ingress", "IngressClass", "Gateway", "HTTPRoute", "HorizontalPodAutoscaler", "VerticalPodAutoscaler"
+})  # fmt: skip
+"""Kinds that many charts have, and that a first scenario says to predict without."""
 HTTP_PORTS: Final = (80, 8080, 8000, 3000, 5000)
 
 
@@ -62,11 +66,12 @@ def guess_scenario(documents: Sequence[Document], *, deployment: str | None = No
             raise InputError(
                 f"{document.place}: a Scenario is there already: rollsim predict {document.file}"
             )
-    objects = Objects()
+    objects = Objects(left_out=LEFT_OUT)
     objects.apply(documents)
     services = tuple(read_service(found, []) for found in objects.of_kind("Service"))
     workloads = [workload_of(found, objects) for found in objects.of_kind("Deployment")]
     guess = _first(workloads, services, _where(documents), deployment)
+    guess = replace(guess, left_out=tuple(sorted({each.kind for each in documents} & LEFT_OUT)))
     guess = _with_hooks(guess, workloads, documents)
     return _with_duration(guess, documents)
 

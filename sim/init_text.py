@@ -12,6 +12,8 @@ from sim.scenario.presets import PRESETS
 CONNECTIONS: Final = 20
 THINK_TIME: Final = "20ms"
 UPDATE_AT: Final = "5s"
+LEFT_OUT: Final = "clients ask the Service themselves, replicas stay as written"
+"""What it means that a guess leaves out an Ingress or an autoscaler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Guess:
     hooks: tuple[GuessedHook, ...] = ()
     through: str | None = None
     """The proxy's Deployment that the load goes through."""
+    left_out: tuple[str, ...] = ()
+    """Kinds of objects among the manifests that it predicts without."""
     others: tuple[str, ...] = ()
     """Further Deployments: not updated."""
     duration_s: int = 60
@@ -56,6 +60,8 @@ def in_short(guess: Guess) -> list[str]:
         f"update  {guess.deployment}: container {guess.container} gets a new image that behaves as the old one",
         f"load    plain, {CONNECTIONS} kept connections to {target}, pauses of {THINK_TIME}, {guess.duration_s} s",
     ]
+    if guess.left_out:
+        lines.append(f"without {', '.join(guess.left_out)}: {LEFT_OUT}")
     lines += [
         f"image   {each.reference}: {each.server}, stops on {each.stop_signal} ({each.why})"
         for each in guess.images
@@ -87,6 +93,8 @@ def _head(guess: Guess, manifests: Sequence[str]) -> str:
     ]
     if manifests:
         lines.append(f"  manifests: [{', '.join(map(_word, manifests))}]")
+    if guess.left_out:
+        lines += [f"  # Not modelled: {LEFT_OUT}.", f"  leaveOut: [{', '.join(guess.left_out)}]"]
     return "\n".join(lines) + "\n"
 
 

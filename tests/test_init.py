@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from sim import InputError, load_one, simulate
-from sim.init_guess import guess_scenario
-from sim.init_text import scenario_text
+from sim.init_guess import guess_scenario, guessed_scenario
+from sim.init_text import in_short, scenario_text
+from sim.scenario import from_documents
 from sim.scenario.documents import Document, read_documents
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -116,6 +117,23 @@ def test_a_hook_that_cannot_be_read_is_stated(tmp_path):
         ("web/web/preStop", 5.0),
         ("web/web/postStart", 5.0),
         ("worker/worker/preStop", 7.0),
+    ]
+
+
+def test_an_ingress_and_an_autoscaler_are_left_out():
+    """Most charts have them: the guess says that it predicts without, the file too."""
+    more = [
+        {"apiVersion": "v1", "kind": kind, "metadata": {"name": "web"}}
+        for kind in ("Ingress", "HorizontalPodAutoscaler")
+    ]
+    objects = documents(service(), deployment(), *more)
+    guess = guess_scenario(objects)
+    assert guess.left_out == ("HorizontalPodAutoscaler", "Ingress")
+    assert any(line.startswith("without HorizontalPodAutoscaler, Ingress") for line in in_short(guess))
+    [scenario] = from_documents("-", guessed_scenario(guess, objects))
+    assert [warning.partition(":")[2][:12] for warning in scenario.warnings] == [
+        " Ingress web",
+        " HorizontalP",
     ]
 
 

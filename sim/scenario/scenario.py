@@ -11,7 +11,7 @@ from sim.scenario.documents import STDIN, Document, documents_at, read_documents
 from sim.scenario.durations import shown
 from sim.scenario.images import read_images
 from sim.scenario.load_client import read_load
-from sim.scenario.manifests import Objects, read_config_map, read_service, to_apply
+from sim.scenario.manifests import MODELLED_KINDS, Objects, read_config_map, read_service, to_apply
 from sim.scenario.model import Cluster, Deployment, Image, Scenario, Service, Update, UpdateAction
 from sim.scenario.overrides import Overrides
 from sim.scenario.pods import Surroundings
@@ -144,7 +144,7 @@ def _scenario(document: Document, beside: list[Document], overrides: Overrides) 
     actions = read_actions(spec, folder)
     manifests, actions = _overridden(manifests, actions, overrides)
 
-    objects = Objects(warnings=warnings)
+    objects = Objects(warnings=warnings, left_out=_left_out(spec))
     objects.apply(manifests)
     meaning = _Meaning(
         services=tuple(read_service(found, warnings) for found in objects.of_kind("Service")),
@@ -196,6 +196,13 @@ def _envelope(fields: Fields) -> tuple[str, Fields]:
 def _manifests(spec: Fields, folder: Path) -> list[Document]:
     names = spec.texts("manifests")
     return [document for name in names for document in documents_at(name, folder, spec, "manifests")]
+
+
+def _left_out(spec: Fields) -> frozenset[str]:
+    kinds = spec.texts("leaveOut")
+    if modelled := next((kind for kind in kinds if kind in MODELLED_KINDS), None):
+        raise spec.error("leaveOut", f"{modelled} is modelled; take the object out of the manifests")
+    return frozenset(kinds)
 
 
 def _overridden(

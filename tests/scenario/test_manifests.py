@@ -27,6 +27,22 @@ def test_refused_kinds(files, kind):
     refused(files, f"{kind} x: {kind} is not modelled: ", UnsupportedInput)
 
 
+@pytest.mark.parametrize("kind", [*sorted(REFUSED_KINDS), "SomebodysOwnKind"])
+def test_a_kind_that_the_scenario_leaves_out(files, kind):
+    """Predicted without it, and each prediction says so."""
+    files.more.append(an_object(kind))
+    refused(files, f"spec.leaveOut: [{kind}] predicts without it", UnsupportedInput)
+    files.spec["leaveOut"] = [kind]
+    [warning] = files.load().warnings
+    assert f"{kind} x: left out" in warning
+
+
+def test_a_modelled_kind_cannot_be_left_out(files):
+    """It would be another cluster."""
+    files.spec["leaveOut"] = ["Service"]
+    refused(files, "spec.leaveOut: Service is modelled")
+
+
 @pytest.mark.parametrize("kind", sorted(IGNORED_KINDS))
 def test_ignored_kinds(files, kind):
     """Kinds that cannot change the answer are taken without a word."""
