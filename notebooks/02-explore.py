@@ -59,7 +59,7 @@ controls = {
         widgets.Dropdown(options=["plain", "go-http", "requests"], description="client"),
         lambda name: [f"load.client={name}"],
     ),
-    "replicas": Control(slider("replicas", 3, 1, 12), lambda n: [f"deployment/myapp.spec.replicas={n}"]),
+    "replicas": Control(slider("replicas", 3, 1, 6), lambda n: [f"deployment/myapp.spec.replicas={n}"]),
     "signal": Control(
         widgets.ToggleButtons(options=["SIGTERM", "SIGQUIT"]),
         lambda signal: [f'images."{image}".stopSignal={signal}' for image in (OLD, NEW)],
@@ -72,6 +72,7 @@ explorer = Explorer(
     controls,
     base=[
         "load.options=null",
+        "load.connections=5",
         "load.thinkTime={exponential: 20ms}",
         "load.connectTimeout=5s",
         "load.answerTimeout=5s",
@@ -81,10 +82,12 @@ explorer = Explorer(
 explorer.panel
 
 # %% [markdown]
-# The same settings on the command line:
+# The same settings on the command line, and what stands above once all rollouts are counted:
 
 # %%
+from IPython.display import HTML, Image, display
+
 await explorer.settled()
 print("rollsim predict configs/tutorial/1-draining.yaml \\")
 print(" \\\n".join(f"  --set '{each}'" for each in explorer.sets))
-print(f"mean {explorer.mean:.1f} of {len(explorer.counts)} rollouts")
+display(HTML(explorer.numbers.value), Image(explorer.picture.value))

@@ -179,7 +179,8 @@ class Explorer:
         n = len(self.counts)
         low, high = prediction_interval(np.array(self.counts))
         none = np.mean(np.array(self.counts) == 0)
-        causes = ", ".join(f"{cause} {total / n:.1f}" for cause, total in self._causes.most_common(4))
+        most = sorted(self._causes.items(), key=lambda each: (-each[1], each[0]))[:4]
+        causes = ", ".join(f"{cause} {total / n:.1f}" for cause, total in most)
         self.numbers.value = (
             f"<b>{self.mean:.1f}</b> failed requests in the mean"
             f" &nbsp; 95 %: {low:.0f} to {high:.0f} &nbsp; none fails: {none:.0%} &nbsp; {causes}"
