@@ -5,6 +5,7 @@ API server sends them, not through the client's classes: a field that the client
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -20,6 +21,8 @@ KINDS: Final = ("deployment", "deployments", "deploy", "deployment.apps", "deplo
 TIMEOUT_S: Final = (5.0, 30.0)
 """To connect, and to read."""
 ROLE: Final = "configs/rbac/from-cluster.yaml"
+PASSWORDS: Final = re.compile(r"pass|secret|token|credential|(api|access|private)_?key", re.IGNORECASE)
+"""Names of environment variables whose values are nobody's business; no rollout depends on any value."""
 PUT_THERE: Final = frozenset({"kube-root-ca.crt"})
 """ConfigMaps that the cluster itself mounts."""
 
@@ -69,6 +72,8 @@ def read_cluster(target: str, *, namespace: str | None = None, context: str | No
         config_maps |= maps
         front += [each for each in _services_of(proxy, services) if each not in front]
     found.objects = [_plain(each) for each in (*config_maps.values(), *front, *chosen)]
+    for each in found.objects:
+        found.notes += _without_passwords(each)
     _look_around(cluster, chosen, front, found.notes)
     return found
 
@@ -284,6 +289,17 @@ def _backends(spec: Raw) -> Iterator[str]:
 _OF_THE_CLUSTER: Final = frozenset(
     {"clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort", "internalTrafficPolicy"}
 )
+
+
+def _without_passwords(found: dict[str, Any]) -> Iterator[str]:
+    """Take the values of such variables out of *found*, where somebody wrote them into it; yields a note for each."""
+    if found["kind"] == "Deployment":
+        spec = _template(found)["spec"]
+        for container in (*(spec.get("initContainers") or []), *spec["containers"]):
+            for variable in container.get("env") or []:
+                if "value" in variable and PASSWORDS.search(variable["name"]):
+                    del variable["value"]
+                    yield f"the value of {variable['name']} in container {container['name']}"
 
 
 def _plain(found: Raw) -> dict[str, Any]:

@@ -186,6 +186,45 @@ def test_it_only_reads_what_the_role_allows(cluster):
     assert "secrets" not in {resource for resource, _ in allowed}
 
 
+SECRETS = {
+    "env": [
+        {"name": "DB_PASSWORD", "value": "hunter2"},
+        {"name": "API_TOKEN", "valueFrom": {"secretKeyRef": {"name": "db", "key": "token"}}},
+        {"name": "COLOUR", "value": "red"},
+    ],
+    "envFrom": [{"secretRef": {"name": "db"}}],
+    "volumeMounts": [{"name": "keys", "mountPath": "/keys"}],
+}
+
+
+def test_no_secret_is_read_or_written(cluster, kubeconfig, tmp_path):
+    """Of a Secret only its name is in the file, wherever the pods use it; of a password in the Deployment, no value."""
+    deployment = next(each for each in cluster.objects if each["kind"] == "Deployment")
+    spec = deployment["spec"]["template"]["spec"]
+    for key, more in SECRETS.items():
+        spec["containers"][0][key] = [*spec["containers"][0].get(key, []), *more]
+    spec["volumes"] = [*spec.get("volumes", []), {"name": "keys", "secret": {"secretName": "tls"}}]
+    spec["imagePullSecrets"] = [{"name": "registry"}]
+    last = json.dumps({"data": {"password": "hunter2"}})
+    deployment["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": last}
+    secret = {"metadata": {"name": "db"}, "kind": "Secret", "data": {"token": "aHVudGVyMg=="}}
+    cluster.objects.append({**secret, "apiVersion": "v1"})
+    done = subprocess.run(
+        [sys.executable, "-c", "from sim.cli import main; main()", "predict", "--runs", "2",
+         "--from-cluster", "deployment/myapp", "-n", "shop", "--context", "here"],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+        env=os.environ | {"KUBECONFIG": str(kubeconfig)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "myapp.rollsim.yaml").read_text()
+    assert "secretName: tls" in written
+    assert "value: red" in written
+    assert "the value of DB_PASSWORD in container" in written
+    for word in ("hunter2", "aHVudGVyMg"):
+        assert word not in written + done.stdout + done.stderr
+    assert not [path for _, path in cluster.asked if "secrets" in path]
+
+
 def test_what_else_could_change_the_answer_is_said(cluster):
     """An autoscaler of the Deployment and an Ingress to its Service are notes."""
     cluster.objects += [
