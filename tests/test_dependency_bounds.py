@@ -48,9 +48,23 @@ def version_key(text):
     return tuple(int(part) for part in text.split("."))
 
 
+def pins(lock):
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def test_both_locks_are_one():
+    """`pip -c` takes no hashes beside an editable install, so there are two; `make lock` writes both."""
+    assert pins("requirements.lock") == pins("requirements-hashes.lock")
+    blocks = re.split(r"^(?=[\w.-]+==)", (ROOT / "requirements-hashes.lock").read_text(), flags=re.MULTILINE)[
+        1:
+    ]
+    assert len(blocks) == len(pins("requirements.lock"))
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
 def test_every_dependency_has_a_lower_bound_below_the_lock():
     """What is locked, and so tested every day, lies within what is allowed."""
-    locked = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    locked = pins("requirements.lock")
     for name, least in declared(PROJECT["optional-dependencies"]).items():
         assert version_key(least) <= version_key(re.sub(r"[a-z].*", "", locked[name])), name
 
