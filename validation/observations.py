@@ -19,6 +19,7 @@ from sim.outcomes import Cause, Seen
 from sim.scenario.model import Scenario
 from validation.attribute import UNATTRIBUTED, causes_of
 from validation.replay import Replayed, cores
+from validation.run_file import read_run
 
 FOLDER = Path(__file__).with_name("observations")
 TABLE = "runs.csv"
@@ -222,14 +223,14 @@ def make_ready(folder: Path) -> None:
 
 
 def read(path: Path) -> Observation:
-    """The run that *path* holds."""
-    data = json.loads(gzip.decompress(path.read_bytes()))
-    columns = data["failures"]["columns"]
-    data["failures"] = tuple(dict(zip(columns, row, strict=True)) for row in data["failures"]["rows"])
-    for name in ("timeline", "spoiled", "notes"):
-        data[name] = tuple(data[name])
-    known = {item.name for item in fields(Observation)}
-    return Observation(**{name: value for name, value in data.items() if name in known})
+    """The run that *path* holds.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is not what `write` writes.
+    """
+    return Observation(**read_run(path, fields(Observation)))
 
 
 def read_all(folder: Path = FOLDER) -> Iterator[Observation]:

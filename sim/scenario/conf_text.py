@@ -5,6 +5,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sim.errors import InputError, UnsupportedInput
+
+MAX_CONF: Final = 500_000
+"""Characters of one configuration; the API server takes a ConfigMap of 1 MiB."""
+
+TEMPLATING: Final = re.compile(r"\{\{[^{}\n]*\}\}|\{%[^%\n]*%\}")  # linear in a file of braces too
+RENDER_IT: Final = "templating is left in; render it first (helm template)"
+
+
+def check_text(text: str, where: str) -> None:
+    """Before a configuration is read.
+
+    Raises
+    ------
+    InputError
+        Templating was left in (but for comments), or it is longer than any that is written by hand.
+    """
+    if len(text) > MAX_CONF:
+        raise UnsupportedInput(f"{where}: longer than {MAX_CONF} characters, the most that is read")
+    for found in TEMPLATING.finditer(text):
+        if "#" not in text[text.rfind("\n", 0, found.start()) + 1 : found.start()]:
+            line = text.count("\n", 0, found.start()) + 1
+            raise InputError(f"{where} line {line}: got {found[0][:60]}: {RENDER_IT}")
+
+
 # ---------------------------------------------------------------- haproxy.cfg
 
 _SECTIONS: Final = frozenset(

@@ -7,14 +7,17 @@ from typing import Final
 
 from sim.scenario.documents import Document
 from sim.scenario.durations import shown
+from sim.scenario.ignored_fields import DEPLOYMENT, check_ignored
 from sim.scenario.manifests import object_fields
 from sim.scenario.model import Deployment, Recreate, RollingUpdate
 from sim.scenario.pods import Surroundings, read_template
-from sim.scenario.reader import Fields
+from sim.scenario.reader import INT32, Fields
 
 IGNORED_DEPLOYMENT_FIELDS: Final = frozenset({"revisionHistoryLimit"})
 
-_PERCENT: Final = re.compile(r"\d+%")
+MAX_REPLICAS: Final = 11_000
+"""As many pods as the largest modelled cluster takes: 100 nodes of 110 (kubelet's maxPods)."""
+_PERCENT: Final = re.compile(r"0*\d{1,9}%", re.ASCII)
 
 
 def read_deployment(document: Document, around: Surroundings, warnings: list[str]) -> Deployment:
@@ -27,7 +30,9 @@ def read_deployment(document: Document, around: Surroundings, warnings: list[str
     """
     fields = object_fields(document, warnings)
     spec = fields.required("spec")
-    replicas = spec.integer("replicas", 1, least=0)
+    replicas = spec.integer("replicas", 1, least=0, most=INT32)
+    if replicas > MAX_REPLICAS:
+        raise spec.unsupported("replicas", f"got {replicas}, modelled are up to {MAX_REPLICAS}")
     if spec.flag("paused", False):
         raise spec.unsupported("paused", "not modelled: a paused Deployment rolls nothing out")
     selector = spec.required("selector")
@@ -45,16 +50,18 @@ def read_deployment(document: Document, around: Surroundings, warnings: list[str
             f"got {shown(match_labels)}, which does not match the template's labels "
             f"{shown(dict(template.labels))}",
         )
-    min_ready_s = spec.integer("minReadySeconds", 0, least=0)
-    deadline_s = spec.integer("progressDeadlineSeconds", 600, least=0)
+    min_ready_s = spec.integer("minReadySeconds", 0, least=0, most=INT32)
+    deadline_s = spec.integer("progressDeadlineSeconds", 600, least=0, most=INT32)
     if deadline_s <= min_ready_s:
         raise spec.error(
             "progressDeadlineSeconds",
             f"got {deadline_s}, must be greater than minReadySeconds ({min_ready_s})",
         )
     strategy = _strategy(spec, replicas)
+    check_ignored(spec, DEPLOYMENT)
     spec.finish(ignored=IGNORED_DEPLOYMENT_FIELDS)
-    fields.finish(ignored={"status"})
+    fields.mapping("status")
+    fields.finish()
     return Deployment(
         name=document.name,
         template=template,
@@ -111,7 +118,7 @@ def _strategy(spec: Fields, replicas: int) -> RollingUpdate | Recreate:
 
 def _pods(rolling: Fields, key: str) -> int | str:
     value = rolling.raw(key, "25%")
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= INT32:
         return value
     if isinstance(value, str) and _PERCENT.fullmatch(value):
         return value

@@ -5,6 +5,7 @@ expansion of aliases, so that a hostile or broken file ends in one line.
 """
 
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any, Final
 import yaml
 
 from sim.errors import InputError
+from sim.scenario.conf_text import RENDER_IT, TEMPLATING
 from sim.scenario.reader import Fields, Place, one_line
 
 MAX_BYTES: Final = 5_000_000
@@ -22,10 +24,14 @@ MAX_DEPTH: Final = 100
 MAX_NODES: Final = 200_000
 MAX_EXPANDED_CHARACTERS: Final = 20_000_000
 
+_FLOAT_FROM: Final = 2**64
+
 STDIN: Final = "-"
 
 _MERGE: Final = "tag:yaml.org,2002:merge"
-_TEMPLATING: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
+_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "binary")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ _RESOLVERS: Final = {
     ),
     "tag:yaml.org,2002:float": (
         re.compile(
-            r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+            r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
         ),
         tuple("-+0123456789."),
     ),
@@ -128,7 +134,7 @@ def documents_in(text: str, file: str) -> list[Document]:
         documents = list(_construct(text))
     except yaml.YAMLError as error:
         raise InputError(f"{file}: {_yaml_complaint(error, text)}") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, LookupError) as error:  # of an explicit tag that does not fit: !!bool perhaps
         raise InputError(f"{file}: not YAML: {one_line(error)}") from None
     return list(_opened(documents, file))
 
@@ -142,12 +148,21 @@ def documents_at(name: str, folder: Path, fields: Fields, key: str) -> list[Docu
         There is none (said of field *key*), or it cannot be read.
     """
     path = folder / name
-    if not path.exists():
+    if not (is_file(path) or is_folder(path)):
         raise fields.error(key, f"got {name}, but there is no {path}")
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml") and file.is_file())
     return [found for file in files for found in read_documents(file) if found.kind != "Scenario"]
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a file (or a pipe) has that name; False too for what cannot be a name: too long, a NUL in it."""
+    return os.path.exists(path) and not is_folder(path)  # noqa: PTH110 - Path.exists raises there
+
+
+def is_folder(path: Path | str) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def read_value(text: str, where: str) -> Any:
@@ -163,7 +178,7 @@ def read_value(text: str, where: str) -> Any:
         values = list(_construct(text))
     except yaml.YAMLError as error:
         raise InputError(f"{where}: {_yaml_complaint(error, text)}") from None
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         raise InputError(f"{where}: not YAML: {one_line(error)}") from None
     if len(values) > 1:
         raise InputError(f"{where}: got {len(values)} YAML documents, expected one value")
@@ -177,8 +192,9 @@ def _read_text(file: str) -> str:
         else:
             with Path(file).open("rb") as stream:
                 raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{file}: cannot be read: {reason}") from None
     if len(raw) > MAX_BYTES:
         raise InputError(f"{file}: larger than {MAX_BYTES // 1_000_000} MB, the most that is read")
     try:
@@ -193,6 +209,8 @@ def _check_limits(text: str, file: str) -> None:
     open_collections: list[tuple[str | None, int, int]] = []  # anchor, nodes and characters at its start
     anchors: dict[str, tuple[int, int] | None] = {}
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if (tag := getattr(event, "tag", None)) not in (None, "!") and tag not in _TAGS:
+            raise InputError(f"{file}: {_at(event.start_mark)}: not YAML as kubectl reads it: tag {tag}")
         match event:
             case yaml.DocumentStartEvent():
                 anchors.clear()
@@ -255,26 +273,37 @@ def _plain(value: Any, place: Place) -> Any:
     if isinstance(value, dict):
         copy: dict[str, Any] = {}
         for key, item in value.items():
-            name = (
-                key
-                if isinstance(key, str)
-                else ("true" if key else "false")
-                if isinstance(key, bool)
-                else str(key)
-            )
+            name = _key_text(key, place)
             copy[name] = _plain(item, place.field(name))
         return copy
     if isinstance(value, list):
         return [_plain(item, place.item(index)) for index, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{place}: got {value}, expected a finite number")
-    if isinstance(value, str) and not _free_text(place) and (found := _TEMPLATING.search(value)):
-        raise InputError(
-            f"{place}: got {found[0][:60]}: templating is left in; render it first (helm template)"
-        )
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, int | float):
+        return _finite(value, place)
+    if isinstance(value, str) and not _free_text(place) and (found := TEMPLATING.search(value)):
+        raise InputError(f"{place}: got {found[0][:60]}: {RENDER_IT}")
+    if value is None or isinstance(value, str):
         return value
     raise InputError(f"{place}: got {type(value).__name__}, expected texts, numbers, lists and mappings")
+
+
+def _key_text(key: str | float, place: Place) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return key if isinstance(key, str) else str(_finite(key, place))
+
+
+def _finite(value: float, place: Place) -> float:
+    """The number as `kubectl` has it: an integer that 64 bits do not hold is a floating-point one."""
+    if isinstance(value, int) and abs(value) < _FLOAT_FROM:
+        return value
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{place}: got {number}, expected a finite number")
+    return number
 
 
 def _free_text(place: Place) -> bool:
@@ -283,9 +312,9 @@ def _free_text(place: Place) -> bool:
 
 
 def _yaml_complaint(error: yaml.YAMLError, text: str) -> str:
-    if found := _TEMPLATING.search(text):
+    if found := TEMPLATING.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        return f"line {line}: {found[0][:60]}: templating is left in; render it first (helm template)"
+        return f"line {line}: {found[0][:60]}: {RENDER_IT}"
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
         return f"{_at(mark)}: not YAML: {one_line(error.problem or error.context)}"
     return f"not YAML: {one_line(error)}"

@@ -5,13 +5,21 @@ Sections, inheritance from `defaults` and what is rejected follow HAProxy 2.6 (c
 answer, or refused by name.
 """
 
-import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sim.errors import InputError
+from sim.scenario.haproxy_forms import (
+    GLOBAL_FORMS,
+    GLOBAL_STATS_FORMS,
+    check_form,
+    check_log,
+    check_nameserver,
+    check_section_line,
+    check_stats,
+)
 from sim.scenario.haproxy_proxy import Proxy, read_proxy_line
 from sim.scenario.haproxy_server import read_server
 from sim.scenario.haproxy_words import Line, number, only_arg, read_lines, time_s
@@ -64,30 +72,28 @@ _SECTIONS_REFUSED: Final = frozenset(
 # ---------------------------------------------------------------- sections
 
 
-def _section(line: Line, defaults: list[Proxy], previous: list[Proxy]) -> Proxy:
+def _section(line: Line, last_defaults: Proxy | None, named: Mapping[str, Sequence[Proxy]]) -> Proxy:
     """A new section with the settings of the `defaults` that it takes: the one named, else the last one."""
     name, source = _header(line)
     if line.name != "defaults" and not name:
         line.reject("needs a name")
     if line.name == "defaults":
         start = Proxy(kind="defaults", name=name, line=line)
-    for other in previous:
-        probe = Proxy(kind=line.name, name=name, line=line)
-        both = (probe.accepts and other.accepts) or (probe.forwards and other.forwards)
-        if other.name == name and (both or "listen" in (line.name, other.kind)):
+    for other in named.get(name, ()):
+        if "defaults" not in (line.name, other.kind) and (
+            line.name == other.kind or "listen" in (line.name, other.kind)
+        ):
             line.reject(f"{name} is the name of the {other.kind} of line {other.line.number} already")
     if source is not None:
-        found = [proxy for proxy in defaults if proxy.name == source]
+        found = [section for section in named.get(source, ()) if section.kind == "defaults"]
         if len(found) != 1:
             line.reject(
                 f"from {source}: " + ("no such defaults section" if not found else "several have that name")
             )
         start = found[0]
     elif line.name != "defaults":
-        start = defaults[-1] if defaults else Proxy(kind="defaults", name="", line=line)
-    proxy = copy.deepcopy(start)
-    proxy.kind, proxy.name, proxy.line = line.name, name, line
-    return proxy
+        start = last_defaults or Proxy(kind="defaults", name="", line=line)
+    return start.handed_down(kind=line.name, name=name, line=line)
 
 
 def _header(line: Line) -> tuple[str, str | None]:
@@ -137,21 +143,26 @@ def _read_global(read: dict[str, Any], env: dict[str, str], line: Line) -> None:
             or name.startswith(("51d", "deviceatlas", "wurfl"))
         ):
             line.refuse("could change the answer and is not modelled")
-        case "log" if len(line.args) < 2 and not line.negated:
-            line.reject("needs an address and a facility")
+        case "log":
+            check_log(line)
         case "nbthread":
             number(line, only_arg(line, "a whole number"), at_least=1)
         case _ if name not in _GLOBAL_IGNORED and not name.startswith(_IGNORED_GROUPS):
             line.reject("unknown keyword in the global section")
+        case _:
+            check_form(line, GLOBAL_FORMS)
+            if name == "stats":
+                check_stats(line, GLOBAL_STATS_FORMS)
 
 
 def _read_resolvers(  # noqa: RET503 - `reject` does not return
-    resolvers: HAProxyResolvers, line: Line
+    resolvers: HAProxyResolvers, line: Line, nameservers: set[str]
 ) -> HAProxyResolvers:
     match line.words:
         case ("nameserver", _, address):
             if not re.search(r":\d+$", address):
                 line.wrong(address, "an address with a port, such as 10.96.0.10:53")
+            check_nameserver(line, address, nameservers)
             return resolvers
         case ("accepted_payload_size", text):
             number(line, text, at_least=12, at_most=65535)
@@ -184,7 +195,12 @@ class _Reader:
     globals: dict[str, Any] = field(default_factory=dict)
     defaults: list[Proxy] = field(default_factory=list)
     proxies: list[Proxy] = field(default_factory=list)
-    resolvers: list[HAProxyResolvers] = field(default_factory=list)
+    named: dict[str, list[Proxy]] = field(default_factory=dict)
+    """Both of them by their names."""
+    resolvers: dict[str, HAProxyResolvers] = field(default_factory=dict)
+    last_resolvers: str = ""
+    nameservers: set[str] = field(default_factory=set)
+    """Of the last resolvers."""
     warnings: list[str] = field(default_factory=list)
     section: str = ""
 
@@ -192,10 +208,15 @@ class _Reader:
         name = line.name
         if name in ("global", *_SECTIONS_IGNORED):
             self.section = name
+            if name == "global" and line.args:
+                line.reject(f"takes no name, got {line.args[0]!r}")
+            if name != "global":
+                only_arg(line, "a name")
         elif name in ("defaults", "frontend", "backend", "listen"):
             self.section = name
-            proxy = _section(line, self.defaults, self.proxies)
+            proxy = _section(line, self.defaults[-1] if self.defaults else None, self.named)
             (self.defaults if name == "defaults" else self.proxies).append(proxy)
+            self.named.setdefault(proxy.name, []).append(proxy)
         elif name == "resolvers":
             self.section = name
             self._start_resolvers(line)
@@ -206,16 +227,21 @@ class _Reader:
         elif self.section == "global":
             _read_global(self.globals, self.env, line)
         elif self.section == "resolvers":
-            self.resolvers[-1] = _read_resolvers(self.resolvers[-1], line)
-        elif self.section not in _SECTIONS_IGNORED:
+            self.resolvers[self.last_resolvers] = _read_resolvers(
+                self.resolvers[self.last_resolvers], line, self.nameservers
+            )
+        elif self.section in _SECTIONS_IGNORED:
+            check_section_line(self.section, line)
+        else:
             proxy = (self.defaults if self.section == "defaults" else self.proxies)[-1]
             read_proxy_line(proxy, line, self.warnings)
 
     def _start_resolvers(self, line: Line) -> None:
         name = only_arg(line, "a name")
-        if any(other.name == name for other in self.resolvers):
+        if name in self.resolvers:
             line.reject(f"{name} is the name of another resolvers section")
-        self.resolvers.append(HAProxyResolvers(name=name))
+        self.resolvers[name] = HAProxyResolvers(name=name)
+        self.last_resolvers, self.nameservers = name, set()
 
 
 def parse_haproxy(text: str, *, where: str, env: Mapping[str, str]) -> HAProxyConf:
@@ -251,7 +277,7 @@ def parse_haproxy(text: str, *, where: str, env: Mapping[str, str]) -> HAProxyCo
     return HAProxyConf(
         **reader.globals,
         **_with_effective_mode(frontends, backends, where),
-        resolvers=tuple(reader.resolvers),
+        resolvers=tuple(reader.resolvers.values()),
         warnings=tuple(reader.warnings),
     )
 
@@ -283,7 +309,7 @@ def _backend(proxy: Proxy, reader: _Reader) -> HAProxyBackend:
             if name in taken:
                 line.reject(f"another server is named {name!r}")
             taken.add(name)
-        if server.resolvers is not None and server.resolvers not in {r.name for r in reader.resolvers}:
+        if server.resolvers is not None and server.resolvers not in reader.resolvers:
             line.reject(f"no resolvers section named {server.resolvers!r}")
         servers.append(server)
     return HAProxyBackend(
@@ -335,11 +361,13 @@ def _with_effective_mode(
 ) -> dict[str, Any]:
     """The stronger of a frontend's and its backend's mode, for both (configuration.txt 4, the matrix)."""
     done = []
+    sharing: dict[str, set[HttpMode]] = {}
+    for frontend in frontends:
+        sharing.setdefault(frontend.backend, set()).add(frontend.http_mode)
     for frontend in frontends:
         backend = backends[frontend.backend]
         mode = max(frontend.http_mode, backend.http_mode, key=_STRENGTH.index)
-        sharing = {other.http_mode for other in frontends if other.backend == frontend.backend}
-        if len(sharing) > 1 and frontend.backend:
+        if len(sharing[frontend.backend]) > 1 and frontend.backend:
             raise InputError(f"{where}: frontends of backend {backend.name!r} differ in their http mode")
         done.append(replace(frontend, http_mode=mode))
         backends[backend.name] = replace(backend, http_mode=mode)

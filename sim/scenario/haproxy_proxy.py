@@ -2,17 +2,28 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from sim.scenario.haproxy_forms import (
+    PROXY_FORMS,
+    check_capture,
+    check_compression,
+    check_errorfile,
+    check_form,
+    check_header_rule,
+    check_log,
+    check_option_words,
+    check_stats,
+)
 from sim.scenario.haproxy_server import ServerParams, read_params
 from sim.scenario.haproxy_words import Line, number, only_arg, time_s
 from sim.scenario.model import HAProxyCheck, HttpMode
 
 _IGNORED: Final = frozenset(
     """
-    acl backlog capture clitcpka-cnt clitcpka-idle clitcpka-intvl compression declare description
+    backlog capture clitcpka-cnt clitcpka-idle clitcpka-intvl compression declare description
     email-alert enabled error-log-format fullconn id log log-format log-format-sd log-steps log-tag
     server-state-file-name srvtcpka-cnt srvtcpka-idle srvtcpka-intvl stats unique-id-format unique-id-header
     """.split()  # noqa: SIM905
@@ -83,6 +94,9 @@ _NOT_IN: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 )
 _NOT_IN_ANONYMOUS_DEFAULTS: Final = frozenset({"acl", "http-after-response", "http-request", "http-response"})
 _OPTIONS_WITH_VALUES: Final = frozenset({"forwardfor", "httpchk", "httplog", "originalto", "redispatch"})
+_CHECKS: Final[Mapping[str, Callable[[Line], None]]] = MappingProxyType(
+    {"capture": check_capture, "compression": check_compression, "log": check_log}
+)
 _STATS: Final = frozenset(
     """
     admin auth enable hide-version http-request realm refresh scope show-desc show-legends show-modules
@@ -121,6 +135,7 @@ class Proxy:
     retries: int = 3
     retry_on: frozenset[str] = frozenset({"conn-failure"})
     redispatch: int = 0
+    acls: set[str] = field(default_factory=set)
     idle_close_on_response: bool = False
     monitor_uri: str | None = None
     default_backend: tuple[Line, str] | None = None
@@ -133,6 +148,20 @@ class Proxy:
     binds: list[int] = field(default_factory=list)
     n_binds: int = 0
     server_lines: list[tuple[Line, ServerParams]] = field(default_factory=list)
+
+    def handed_down(self, *, kind: str, name: str, line: Line) -> "Proxy":
+        """A new section that starts with the settings of this one."""
+        return replace(
+            self,
+            kind=kind,
+            name=name,
+            line=line,
+            timeouts_s=dict(self.timeouts_s),
+            check_request=dict(self.check_request),
+            acls=set(self.acls),
+            binds=[],
+            server_lines=[],
+        )
 
     def health_check(self) -> HAProxyCheck:
         """What the section says of checks; `http-check` lines act only beside `option httpchk`."""
@@ -222,8 +251,13 @@ def _read_bind(proxy: Proxy, line: Line) -> None:
         if word not in _BIND_IGNORED:
             line.reject(f"unknown keyword {word!r}")
         for _ in range(_BIND_IGNORED[word]):
-            if next(rest, None) is None:
+            value = next(rest, None)
+            if value is None:
                 line.reject(f"{word} needs a value")
+            if word == "id":
+                number(line, value, at_least=1)
+            elif word == "nice":
+                number(line, value, at_least=-1024, at_most=1024)
 
 
 def _bind_ports(line: Line, address: str) -> range:
@@ -261,13 +295,20 @@ def _read_monitor_uri(proxy: Proxy, line: Line) -> None:
     proxy.monitor_uri = only_arg(line, "a path")
 
 
-def _read_http_rule(_: Proxy, line: Line) -> None:
+def _read_http_rule(proxy: Proxy, line: Line) -> None:
     """http-request, http-response and http-after-response: only what leaves the answer alone."""
     action = line.args[0].partition("(")[0] if line.args else ""
     if action not in _HARMLESS_HTTP_RULES:
         line.refuse(f"{action or 'this rule'} could change the answer and is not modelled")
     if action.endswith("-header") and len(line.args) > 1 and line.args[1].lower() in _HEADERS_THAT_MATTER:
         line.refuse(f"{action} {line.args[1]} could change how connections end, which is not modelled")
+    check_header_rule(line, proxy.acls)
+
+
+def _read_acl(proxy: Proxy, line: Line) -> None:
+    if len(line.args) < 2:
+        line.reject("needs a name and what is asked")
+    proxy.acls.add(line.args[0])
 
 
 def _read_http_check(proxy: Proxy, line: Line) -> None:
@@ -313,6 +354,7 @@ def _status_ranges(line: Line, text: str) -> tuple[tuple[int, int], ...]:
 
 _KEYWORDS: Final[Mapping[str, Callable[[Proxy, Line], None]]] = MappingProxyType(
     {
+        "acl": _read_acl,
         "balance": _read_balance,
         "bind": _read_bind,
         "default-server": _read_default_server,
@@ -356,6 +398,8 @@ def _read_option(proxy: Proxy, line: Line) -> None:
         _read_httpchk(proxy, line, values)
     elif name == "tcp-check":
         proxy.httpchk = None
+    elif name in ("forwardfor", "originalto", "httplog"):
+        check_option_words(line, name, values)
     elif name in _OPTIONS_REFUSED:
         if not off:
             line.refuse(f"{name} is not modelled")
@@ -387,12 +431,19 @@ def read_proxy_line(proxy: Proxy, line: Line, warnings: list[str]) -> None:
     elif name == "option":
         _read_option(proxy, line)
     elif name == "errorfile":
+        check_errorfile(line)
         warnings.append(f"{line.where} line {line.number}: errorfile: taken as HAProxy's own answer")
     elif name == "monitor" or name in _REFUSED:
         line.refuse("could change the answer and is not modelled")
     elif name not in _IGNORED:
         line.reject(f"unknown keyword in a {proxy.kind} section")
-    elif name == "stats" and (not line.args or line.args[0] not in _STATS):
-        line.wrong(" ".join(line.args), ", ".join(sorted(_STATS)))
+    elif name == "stats":
+        if not line.args or line.args[0] not in _STATS:
+            line.wrong(" ".join(line.args), ", ".join(sorted(_STATS)))
+        check_stats(line)
     elif name == "id":
         number(line, only_arg(line, "a whole number"), at_least=1)
+    elif name in _CHECKS:
+        _CHECKS[name](line)
+    else:
+        check_form(line, PROXY_FORMS)

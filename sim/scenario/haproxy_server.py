@@ -16,10 +16,9 @@ _IGNORED: Final[Mapping[str, int]] = MappingProxyType(  # word -> number of valu
         ),
         **dict.fromkeys(("no-send-proxy-v2", "no-send-proxy-v2-ssl", "no-tfo"), 0),
         **dict.fromkeys(
-            ("agent-addr", "agent-inter", "agent-port", "agent-send", "cookie", "error-limit"), 1
+            ("agent-addr", "agent-port", "agent-send", "cookie", "pool-low-conn", "resolve-net"), 1
         ),
-        **dict.fromkeys(("log-proto", "pool-low-conn", "resolve-net"), 1),
-        **dict.fromkeys(("verify", "sni", "alpn", "npn"), 1),  # without `ssl` they do nothing
+        **dict.fromkeys(("sni", "alpn", "npn"), 1),  # without `ssl` they do nothing
     }
 )
 _REFUSED: Final = frozenset(
@@ -33,6 +32,7 @@ _REFUSED: Final = frozenset(
 )
 
 
+MAX_TEMPLATE: Final = 10_000
 _RESOLVE_OPTIONS: Final = ("allow-dup-ip", "ignore-weight", "prevent-dup-ip")
 
 
@@ -142,6 +142,17 @@ def _read_valued(  # noqa: RET503 - `reject` does not return
         case "id":
             number(line, _value(line, word, rest), at_least=1)
             return {}
+        case "agent-inter":  # the next three do nothing here: their values are only checked
+            time_s(line, _value(line, word, rest))
+            return {}
+        case "error-limit":
+            number(line, _value(line, word, rest), at_least=1)
+            return {}
+        case "log-proto" | "verify":
+            allowed = ("legacy", "octet-count") if word == "log-proto" else ("none", "required")
+            if (value := _value(line, word, rest)) not in allowed:
+                line.wrong(value, ", ".join(allowed))
+            return {}
         case "resolvers":
             return {"resolvers": _value(line, word, rest)}
     line.reject(f"unknown keyword {word!r}")
@@ -192,8 +203,10 @@ def _check(params: ServerParams, check: HAProxyCheck) -> HAProxyCheck:
 def _template_count(line: Line, text: str) -> int:
     low, dash, high = text.partition("-")
     first = number(line, low, at_least=1)
-    last = number(line, high, at_least=first) if dash else first
-    return last - first + 1 if dash else first
+    count = number(line, high, at_least=first) - first + 1 if dash else first
+    if count > MAX_TEMPLATE:
+        line.refuse(f"{text}: more than {MAX_TEMPLATE} servers of one template are not modelled")
+    return count
 
 
 def _address(line: Line, text: str) -> tuple[str, int]:

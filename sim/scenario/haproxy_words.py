@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from sim.errors import InputError, UnsupportedInput
+from sim.scenario.conf_text import check_text
 
 _ESCAPES: Final = {
     " ": " ",
@@ -24,6 +25,8 @@ _ESCAPES: Final = {
 }
 _VARIABLE: Final = re.compile(r"(?P<brace>\{)?(?P<name>\.?[A-Za-z_]\w*)(?P<spread>\[\*\])?", re.ASCII)
 _MAX_WORDS: Final = 64  # MAX_LINE_ARGS
+_MAX_FROM_VARIABLES: Final = 100_000
+"""Characters that variables may add to one line: `setenv A "$A$A"` doubles with every line."""
 _MAX_TIME_MS: Final = 2**31 - 1
 _UNITS_MS: Final = {"us": 0.001, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3, "d": 86400e3}
 _NEGATABLE_IN_GLOBAL: Final = frozenset(
@@ -65,6 +68,7 @@ class Line:
 
 def read_lines(text: str, where: str, env: Mapping[str, str]) -> Iterator[Line]:
     """The lines that hold words; *env* is asked as each line is reached, so `setenv` acts on later ones."""
+    check_text(text, where)
     if text and not text.endswith("\n"):
         number = text.count("\n") + 1
         raise InputError(
@@ -93,36 +97,43 @@ def read_lines(text: str, where: str, env: Mapping[str, str]) -> Iterator[Line]:
 def _words(raw: str, where: str, env: Mapping[str, str]) -> list[str]:
     """The words of one line."""
     words: list[str] = []
-    word: list[str] | None = None  # None between words, so that "" is a word
-    quote, at = "", 0
+    letters: list[str] = []
+    begun = False  # so that "" is a word
+    quote, at, n_from_variables = "", 0, 0
     raw = raw.removesuffix("\r")
     while at < len(raw):
         char = raw[at]
         if char in "\"'" and quote in ("", char):
             quote = "" if quote else char
-            word, at = word or [], at + 1
+            begun, at = True, at + 1
         elif char == "#" and not quote:
             break
         elif char in " \t\v\f\r" and not quote:
-            if word is not None:
-                words.append("".join(word))
-            word, at = None, at + 1
+            if begun:
+                words.append("".join(letters))
+            letters, begun, at = [], False, at + 1
         elif char == "\\" and quote != "'":
             text, at = _escape(raw, at, where)
-            word = [*(word or []), text]
+            letters.append(text)
+            begun = True
         elif char == "$" and quote == '"':
             value, spread, at = _variable(raw, at + 1, where, env)
             head, *rest = re.split(r"\s+", value) if spread else [value]
-            word = [*(word or []), head]
+            n_from_variables += len(value)
+            if n_from_variables > _MAX_FROM_VARIABLES:
+                raise UnsupportedInput(f"{where}: more than {_MAX_FROM_VARIABLES} characters from variables")
+            letters.append(head)
+            begun = True
             for text in rest:
-                words.append("".join(word))
-                word = [text]
+                words.append("".join(letters))
+                letters = [text]
         else:
-            word, at = [*(word or []), char], at + 1
+            letters.append(char)
+            begun, at = True, at + 1
     if quote:
         raise InputError(f"{where}: unmatched quote {quote}")
-    if word is not None:
-        words.append("".join(word))
+    if begun:
+        words.append("".join(letters))
     if len(words) > _MAX_WORDS:
         raise InputError(f"{where}: {len(words)} words; allowed: up to {_MAX_WORDS}")
     return words
@@ -169,7 +180,7 @@ def _variable(raw: str, at: int, where: str, env: Mapping[str, str]) -> tuple[st
 
 def time_s(line: Line, text: str, *, unit: str = "ms") -> float:
     """A duration; a bare number is in *unit*. Milliseconds are HAProxy's own step, rounded up. [s]"""
-    found = re.fullmatch(r"(\d+)(us|ms|s|m|h|d)?", text, re.ASCII)
+    found = re.fullmatch(r"0*(\d{1,19})(us|ms|s|m|h|d)?", text, re.ASCII)
     if found is None:
         line.wrong(text, "a time such as 5000, 5s, 500ms, 1m")
     ms = int(found[1]) * _UNITS_MS[found[2] or unit]
@@ -183,7 +194,7 @@ def number(line: Line, text: str, *, at_least: int = 0, at_most: int | None = No
     allowed = f"a whole number of at least {at_least}" + (
         "" if at_most is None else f" and at most {at_most}"
     )
-    if not re.fullmatch(r"-?\d+", text, re.ASCII):
+    if not re.fullmatch(r"-?0*\d{1,19}", text, re.ASCII):
         line.wrong(text, allowed)
     if int(text) < at_least or (at_most is not None and int(text) > at_most):
         line.wrong(text, allowed)

@@ -11,6 +11,9 @@ from sim.scenario.reader import Fields
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 MAX_SOURCES: Final = 65_000
+MAX_CONNECTIONS: Final = 100_000
+MAX_RATE_PER_S: Final = 1_000_000
+"""More than one cluster of the modelled size answers; the model's own work grows with both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ def read_load(spec: Fields, services: tuple[Service, ...], *, client_on_node: bo
         port=port,
         path=path,
         method=load.text("method", "GET", allowed=METHODS),
-        connections=load.integer("connections", 1, least=1),
+        connections=load.integer("connections", 1, least=1, most=MAX_CONNECTIONS),
         keep_alive=_keep_alive(load, client, options),
         arrivals=_arrivals(load, client, rules),
         duration_s=duration_s,
@@ -142,9 +145,10 @@ def _arrivals(load: Fields, client: str, rules: ClientRules) -> ClosedLoop | Ope
             "thinkTime", "got rate too: a load is an open loop (rate) or a closed one (thinkTime)"
         )
     if rate is not None:
-        return OpenLoop(
-            rate_per_s=parse_rate(rate, str(load.place.field("rate"))), poisson=arrivals == "poisson"
-        )
+        rate_per_s = parse_rate(rate, str(load.place.field("rate")))
+        if rate_per_s > MAX_RATE_PER_S:
+            raise load.unsupported("rate", f"got {shown(rate)}, modelled are up to {MAX_RATE_PER_S}/s")
+        return OpenLoop(rate_per_s=rate_per_s, poisson=arrivals == "poisson")
     if arrivals is not None:
         raise load.error("arrivals", "needs a rate")
     if think_time is None:

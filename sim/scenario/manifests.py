@@ -11,6 +11,7 @@ from typing import Any, Final
 from sim.errors import InputError, UnsupportedInput
 from sim.scenario.documents import Document
 from sim.scenario.durations import shown
+from sim.scenario.ignored_fields import CONFIG_MAP, METADATA, SERVICE, check_ignored, qualified_name
 from sim.scenario.model import Service, ServicePort
 from sim.scenario.reader import Fields
 
@@ -75,6 +76,9 @@ REFUSED_SERVICE_FIELDS: Final = {
 TRAFFIC_DISTRIBUTIONS: Final = ("PreferClose", "PreferSameZone", "PreferSameNode")
 PORT_NAME: Final = "at most 15 lower case letters, digits and '-', a letter among them"
 
+MAX_CONFIG_MAP_BYTES: Final = 1024 * 1024
+
+_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SERVICE_NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -190,6 +194,7 @@ def object_fields(document: Document, warnings: list[str]) -> Fields:
     if not pattern.fullmatch(name) or len(name) > most:
         raise metadata.error("name", f"got {shown(name)}, expected lower case letters, digits and '-'")
     metadata.text("namespace", None)
+    check_ignored(metadata, METADATA)
     metadata.finish(ignored=IGNORED_METADATA)
     return fields
 
@@ -197,7 +202,16 @@ def object_fields(document: Document, warnings: list[str]) -> Fields:
 def read_config_map(document: Document, warnings: list[str]) -> dict[str, str]:
     fields = object_fields(document, warnings)
     data = fields.strings("data")
-    fields.finish(ignored={"binaryData", "immutable"})
+    check_ignored(fields, CONFIG_MAP)
+    binary = fields.raw("binaryData", {})
+    if twice := next((key for key in data if key in binary), None):
+        raise fields.error("binaryData", f"got {shown(twice)}, which is a key of data too")
+    for key in (*data, *binary):
+        if not _KEY.fullmatch(key) or len(key) > 253 or key.startswith(".."):
+            raise fields.error("data", f"got key {shown(key)}, expected letters, digits, '-', '_' and '.'")
+    if sum(len(text.encode()) for text in (*data.values(), *binary.values())) > MAX_CONFIG_MAP_BYTES:
+        raise fields.error("data", f"too long: at most {MAX_CONFIG_MAP_BYTES} bytes")
+    fields.finish(ignored={"immutable"})
     return data
 
 
@@ -234,6 +248,11 @@ def read_service(document: Document, warnings: list[str]) -> Service:
         == "Local",
         publish_not_ready=spec.flag("publishNotReadyAddresses", False),
     )
+    check_ignored(spec, SERVICE)
+    if spec.raw("healthCheckNodePort") and not (kind == "LoadBalancer" and service.external_traffic_local):
+        raise spec.error(
+            "healthCheckNodePort", "may only be set for a LoadBalancer with externalTrafficPolicy Local"
+        )
     spec.finish(ignored=IGNORED_SERVICE_FIELDS, refused=REFUSED_SERVICE_FIELDS)
     fields.finish(ignored={"status"})
     return service
@@ -247,7 +266,9 @@ def _service_ports(spec: Fields, kind: str, *, headless: bool) -> tuple[ServiceP
         name = entry.text("name", None)
         if name is None and len(entries) > 1:
             raise entry.error("name", "missing: a Service with several ports needs their names")
-        if name is not None and (not _LABEL.fullmatch(name) or any(name == other.name for other in ports)):
+        if name is not None and (
+            not _LABEL.fullmatch(name) or len(name) > 63 or any(name == other.name for other in ports)
+        ):
             raise entry.error("name", f"got {shown(name)}, expected a lower case word that stands once")
         port = entry.integer("port", least=1, most=65535)
         node_port = entry.integer("nodePort", None, least=1, most=65535)
@@ -255,7 +276,10 @@ def _service_ports(spec: Fields, kind: str, *, headless: bool) -> tuple[ServiceP
             raise entry.error("nodePort", f"got {node_port}, may not be used when type is ClusterIP")
         if node_port is not None and not 30000 <= node_port <= 32767:
             raise entry.error("nodePort", f"got {node_port}, expected 30000 to 32767")
+        if node_port is not None and any(node_port == other.node_port for other in ports):
+            raise entry.error("nodePort", f"got {node_port}, stands twice")
         target = _target_port(entry, port)
+        check_ignored(entry, {"appProtocol": qualified_name})
         entry.finish(ignored={"appProtocol"})
         if any(port == other.port for other in ports) and protocol == "TCP":
             raise entry.error("port", f"got {port}, stands twice")

@@ -3,13 +3,14 @@
 A directive is modelled, ignored because it cannot change the answer, or refused by name.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sim.errors import InputError
 from sim.scenario.model import NginxConf, NginxListen, NginxLocation
-from sim.scenario.nginx_directives import Directive, number, read_directives, time_s
+from sim.scenario.nginx_directives import Directive, number, one_of, read_directives, size_bytes, time_s
 from sim.scenario.nginx_location import (
     check_try_files,
     file_of,
@@ -21,13 +22,18 @@ from sim.scenario.nginx_location import (
     stream_for_s,
 )
 from sim.scenario.nginx_scope import INHERITED, OF_CONNECTION, Scope, inherit, once, pass_over
+from sim.scenario.nginx_values import check_log_formats
 
 __all__ = ["file_of", "location_of", "parse_nginx", "stream_for_s"]
 
 _LISTEN_IGNORED: Final = frozenset({"default_server", "default", "reuseport", "bind"})
-_LISTEN_IGNORED_WITH_VALUE: Final = frozenset(
-    {"ipv6only", "so_keepalive", "rcvbuf", "sndbuf", "fastopen", "setfib"}
-)
+_LISTEN_CHECKED: Final[Mapping[str, Callable[[Directive, str], Any]]] = {
+    "fastopen": number,
+    "ipv6only": one_of("on", "off"),
+    "rcvbuf": size_bytes,
+    "sndbuf": size_bytes,
+}
+_SO_KEEPALIVE: Final = re.compile(r"on|off|(?=.*\d)[0-9smhd]*:[0-9smhd]*:\d*")
 _LISTEN_REFUSED: Final = frozenset({"ssl", "http2", "quic", "spdy", "proxy_protocol", "deferred"})
 _LOOPBACK: Final = ("127.", "[::1]", "localhost", "unix:")
 _EVERY_ADDRESS: Final = ("", "*", "0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
@@ -67,6 +73,7 @@ def parse_nginx(text: str, *, where: str, includes: Mapping[str, str] | None = N
     servers: list[_Server] = []
     warnings: list[str] = []
     names: set[str] = set()
+    n_sockets = 0
     for directive in once(read_directives(text, where, includes)):
         names.add(directive.name)
         match directive.name:
@@ -81,13 +88,18 @@ def parse_nginx(text: str, *, where: str, includes: Mapping[str, str] | None = N
             case "events":
                 main |= _read_events(directive)
             case "http":
+                check_log_formats(directive)
                 servers = _read_http(directive, warnings)
+                n_sockets = _n_sockets(directive)
             case _:
                 pass_over(directive)
     if "events" not in names:
         raise InputError(f"{where}: no events block; nginx does not start without one")
     if not servers:
         raise InputError(f"{where}: no http server that listens on an address of the pod")
+    connections = main.get("worker_connections", NginxConf().worker_connections)
+    if connections <= n_sockets:
+        raise InputError(f"{where}: worker_connections {connections} are not enough for {n_sockets} sockets")
     _check_together(servers)
     scope = servers[0].scope
     return NginxConf(
@@ -98,6 +110,15 @@ def parse_nginx(text: str, *, where: str, includes: Mapping[str, str] | None = N
         locations=_all_locations(servers),
         warnings=tuple(warnings),
     )
+
+
+def _n_sockets(http: Directive) -> int:
+    listens = [
+        tuple(line.args[:1] for line in server.block if line.name == "listen") or (("80",),)
+        for server in http.block
+        if server.name == "server"
+    ]
+    return len({address for addresses in listens for address in addresses})
 
 
 def _read_events(events: Directive) -> dict[str, Any]:
@@ -226,6 +247,10 @@ def _listen_options(directive: Directive, options: list[str]) -> dict[str, int]:
             read["backlog"] = number(directive, value, at_least=1)
         elif option in _LISTEN_REFUSED:
             directive.refuse(f"{option} is not modelled")
-        elif option not in _LISTEN_IGNORED and not (value and name in _LISTEN_IGNORED_WITH_VALUE):
+        elif value and name in _LISTEN_CHECKED:
+            _LISTEN_CHECKED[name](directive, value)
+        elif option not in _LISTEN_IGNORED and not (
+            name == "so_keepalive" and _SO_KEEPALIVE.fullmatch(value)
+        ):
             directive.wrong(option, "backlog=N, default_server, reuseport, ipv6only=…, so_keepalive=…")
     return read

@@ -4,8 +4,8 @@ Syntax is nginx-crossplane's; times and sizes follow nginx release-1.26.2 `src/c
 """
 
 import fnmatch
-import math
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -13,11 +13,15 @@ from typing import Any, Final, NoReturn
 import crossplane
 
 from sim.errors import InputError, UnsupportedInput
+from sim.scenario.conf_text import check_text
 
 PREFIX: Final = "/usr/share/nginx"  # nginx -V of Debian: --prefix; a relative root is looked up there
 _CONF_PREFIX: Final = "/etc/nginx"  # a relative include
 _HARMLESS_INCLUDES: Final = ("*mime.types", "*modules-enabled/*.conf", "*modules/*.conf")
 _MAX_INCLUDE_DEPTH: Final = 8
+_MAX_INCLUDED: Final = 1000
+MAX_BLOCKS: Final = 100
+_LARGEST: Final = 2**63 - 1  # NGX_MAX_INT_T_VALUE, and of a time_t and an off_t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +52,25 @@ def read_directives(
     text: str, where: str, includes: Mapping[str, str] | None = None
 ) -> tuple[Directive, ...]:
     """The tree of directives; each `include` is replaced by what it names in *includes*."""
-    return tuple(_read(text, where, includes or {}, ()))
+    return tuple(_read(text, where, _Includes(includes or {}), ()))
 
 
-def _read(
-    text: str, where: str, includes: Mapping[str, str], blocks: tuple[str, ...], depth: int = 0
-) -> _Tree:
+@dataclass(slots=True)
+class _Includes:
+    """The files that can be included, and how many have been: files that name each other multiply."""
+
+    files: Mapping[str, str]
+    n_read: int = 0
+
+
+def _read(text: str, where: str, includes: _Includes, blocks: tuple[str, ...], depth: int = 0) -> _Tree:
     """The directives of one file, which stands inside *blocks*: crossplane checks contexts by them."""
+    check_text(text, where)
+    depth_of_blocks = 0
+    for brace in re.findall(r"[{}]", text):  # crossplane recurses into blocks
+        depth_of_blocks += 1 if brace == "{" else -1
+        if depth_of_blocks > MAX_BLOCKS:
+            raise UnsupportedInput(f"{where}: blocks nested more than {MAX_BLOCKS} deep")
     opening, closing = "".join(f"{block} {{ " for block in blocks), "\n}" * len(blocks)
     payload = crossplane.parse_string(opening + text + closing, single=True, catch_errors=False)
     if payload["errors"]:
@@ -70,7 +86,7 @@ def _read(
 def _tree(
     statements: Iterable[dict[str, Any]],
     where: str,
-    includes: Mapping[str, str],
+    includes: _Includes,
     blocks: tuple[str, ...],
     depth: int,
 ) -> _Tree:
@@ -88,17 +104,18 @@ def _tree(
             yield directive
 
 
-def _included(
-    directive: Directive, includes: Mapping[str, str], blocks: tuple[str, ...], depth: int
-) -> _Tree:
+def _included(directive: Directive, includes: _Includes, blocks: tuple[str, ...], depth: int) -> _Tree:
     pattern = directive.args[0]
     if depth == _MAX_INCLUDE_DEPTH:
         directive.wrong(pattern, f"includes nested up to {_MAX_INCLUDE_DEPTH} deep")
-    names = sorted(name for name in includes if _means_file(pattern, name))
+    names = sorted(name for name in includes.files if _means_file(pattern, name))
     if not names and not any(fnmatch.fnmatch(pattern, harmless) for harmless in _HARMLESS_INCLUDES):
         directive.refuse(f"{pattern} is not among the given files; mount it from a ConfigMap or write it in")
+    includes.n_read += len(names)
+    if includes.n_read > _MAX_INCLUDED:
+        directive.reject(f"more than {_MAX_INCLUDED} files are included in all")
     for name in names:
-        yield from _read(includes[name], name, includes, blocks, depth + 1)
+        yield from _read(includes.files[name], name, includes, blocks, depth + 1)
 
 
 def _means_file(pattern: str, name: str) -> bool:
@@ -135,33 +152,42 @@ def time_s(directive: Directive, text: str) -> float:
             directive.wrong(text, _A_TIME)
         step = _TIME_ORDER.index(unit)
         rest = rest[len(unit) :].lstrip(" ")
-        total_s += int(digits or "0") * _TIME_UNITS_S[unit]
+        total_s += (float(digits) if digits else 0.0) * _TIME_UNITS_S[unit]
         seen = seen or bool(digits)
-    if not seen:
+    if not seen or total_s * 1e3 > _LARGEST:  # kept as milliseconds
         directive.wrong(text, _A_TIME)
     return total_s
 
 
 def number(directive: Directive, text: str, *, at_least: int = 0) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < at_least:
+    value = _whole(text)
+    if value is None or value < at_least:
         directive.wrong(text, f"a whole number of at least {at_least}")
-    return int(text)
+    return value
+
+
+def _whole(text: str) -> int | None:
+    """Digits alone, and no more than 64 bits hold."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) < 20 and int(digits) <= _LARGEST else None
 
 
 def size_bytes(directive: Directive, text: str) -> int:
     """A size in nginx's notation. [bytes]"""
     constant(directive, text)
     factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(text[-1:].lower(), 1)
-    digits = text[:-1] if factor > 1 else text
-    if not (digits.isascii() and digits.isdigit()):
+    value = _whole(text[:-1] if factor > 1 else text)
+    if value is None or value * factor > _LARGEST:
         directive.wrong(text, "bytes, or a number with k, m or g")
-    return int(digits) * factor
+    return value * factor
 
 
 def seconds(directive: Directive, text: str) -> float:
     """Seconds with a fraction, as `echo_sleep` takes them. [s]"""
     whole, _, fraction = text.partition(".")
-    if not (whole + fraction).isdigit() or not text.isascii() or not math.isfinite(float(text)):
+    if not (whole + fraction).isdigit() or not text.isascii() or not float(text) <= _LARGEST:
         directive.refuse(f"{text!r} is not a number of seconds such as 0.5")
     return float(text)
 

@@ -6,6 +6,7 @@ from math import ceil
 from sim.scenario.model import NginxConf, NginxLocation
 from sim.scenario.nginx_directives import Directive, file_path, number, seconds
 from sim.scenario.nginx_scope import INHERITED, OF_CONNECTION, Scope, inherit, once, pass_over
+from sim.scenario.nginx_values import check_pattern
 
 
 def plain_location(scope: Scope, path: str) -> NginxLocation:
@@ -27,14 +28,16 @@ def read_locations(blocks: list[Directive], scope: Scope) -> tuple[NginxLocation
         modifier, path = _modifier_and_path(block)
         place = _read_location(block, scope, path, exact=modifier == "=")
         if modifier.startswith("~"):
+            check_pattern(block, path)
             patterns.append((block, place))
         elif (place.exact, path) in places:
             block.reject(f"duplicate location {path}")
         elif not path.startswith("@"):  # a named one is reached only from what is refused
             places[place.exact, path] = place
     places.setdefault((False, "/"), plain_location(scope, "/"))
+    answers = {replace(place, path="/", exact=False) for place in places.values()}
     for block, pattern in patterns:
-        if any(replace(pattern, path=place.path, exact=place.exact) != place for place in places.values()):
+        if answers != {replace(pattern, path="/", exact=False)}:
             block.refuse("a pattern that changes the answer is not modelled; use a prefix or =")
     return most_specific_first(list(places.values()))
 
@@ -63,6 +66,8 @@ def _read_location(location: Directive, scope: Scope, path: str, *, exact: bool)
             case "return":
                 status = return_status(directive)
                 answer = status if answer is None else answer  # the first one ends the request
+            case "alias" if any(other.name == "root" for other in location.block):
+                directive.reject("stands beside root")
             case "alias":
                 alias = file_path(directive, directive.args[0])
             case "echo" | "echo_flush" | "echo_sleep":

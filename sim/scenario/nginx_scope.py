@@ -21,6 +21,7 @@ from sim.scenario.nginx_directives import (
     size_bytes,
     time_s,
 )
+from sim.scenario.nginx_values import check_values
 
 IGNORED: Final = frozenset(  # logs, headers, files, memory: never whether a request gets its answer
     """
@@ -116,6 +117,8 @@ def once(directives: tuple[Directive, ...]) -> Iterator[Directive]:
     """The directives of one block, each that may not stand twice only once."""
     seen: set[str] = set()
     for directive in directives:
+        if directive.name == "index" and "index" in seen:
+            directive.refuse("a second index line in one block is not modelled: write one")
         if directive.name in seen and directive.name not in _REPEATABLE:
             directive.reject("stands twice in one block")
         seen.add(directive.name)
@@ -129,6 +132,7 @@ def pass_over(directive: Directive) -> None:
         if name in NGINX_DIRECTIVES:
             directive.refuse("could change the answer and is not modelled")
         directive.reject("unknown directive")
+    check_values(directive)
     if name == "add_header" and args[0].lower() in _HEADERS_THAT_MATTER:
         directive.refuse(f"{args[0]} could change how connections end, which is not modelled")
     if name == "error_page" and (not args[-1].startswith("/") or any(arg.startswith("=") for arg in args)):

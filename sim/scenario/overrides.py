@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sim.errors import InputError
 from sim.scenario.conf_text import haproxy_sections, nginx_blocks, set_in_haproxy, set_in_nginx
-from sim.scenario.documents import Document, read_value
+from sim.scenario.documents import MAX_DEPTH, Document, read_value
 from sim.scenario.durations import shown
 
 SPEC_FIELDS: Final = ("manifests", "update", "load", "images", "cluster", "timing", "hooks", "description")
@@ -27,6 +27,7 @@ _KINDS: Final = {
     "cm": "ConfigMap", "configmap": "ConfigMap", "configmaps": "ConfigMap",
 }  # fmt: skip
 _STEP: Final = re.compile(r"""\.?(?:"([^"]*)"|'([^']*)'|\[([^\[\]]*)\]|([^.\[\]"'=]+))""")
+_INDEX: Final = re.compile(r"[0-9]{1,9}")
 _CONF: Final = re.compile(r"(haproxy|nginx)(?:\(([^()]*)\))?")
 
 Step = str | int
@@ -129,10 +130,12 @@ def _override(path: str, value: Any) -> Override:
         quoted = next((group for group in match.groups()[:2] if group is not None), None)
         bracket, plain = match[3], match[4]
         if bracket is not None:
-            steps.append(int(bracket) if bracket.isdigit() else bracket.strip("\"'"))
+            steps.append(int(bracket) if _INDEX.fullmatch(bracket) else bracket.strip("\"'"))
         else:
             steps.append(quoted if quoted is not None else plain)
         position = match.end()
+    if len(steps) > MAX_DEPTH:
+        raise InputError(f"--set {path}: got {len(steps)} steps, expected at most {MAX_DEPTH}")
     override = Override(path, tuple(steps), value)
     head = override.head
     if head not in SPEC_FIELDS and "/" not in head and not _CONF.fullmatch(head):
@@ -191,7 +194,7 @@ def _assign(root: Any, steps: Sequence[Step], item: Override) -> None:
 
 
 def _index(values: list[Any], step: Step, item: Override) -> int:
-    if isinstance(step, str) and step.isdigit():
+    if isinstance(step, str) and _INDEX.fullmatch(step):
         step = int(step)
     names = [value.get("name") if isinstance(value, dict) else None for value in values]
     if isinstance(step, int) and step < len(values):

@@ -10,6 +10,14 @@ from typing import Final
 from sim.errors import InputError
 from sim.scenario.documents import Document
 from sim.scenario.durations import shown
+from sim.scenario.ignored_fields import (
+    CONTAINER,
+    METADATA,
+    POD,
+    VOLUME,
+    check_env,
+    check_ignored,
+)
 from sim.scenario.images import official_image, undescribed
 from sim.scenario.manifests import PORT_NAME, is_port_name
 from sim.scenario.model import (
@@ -97,6 +105,7 @@ def read_template(template: Fields, document: Document, around: Surroundings) ->
     metadata = template.mapping("metadata")
     labels = metadata.strings("labels") if metadata is not None else {}
     if metadata is not None:
+        check_ignored(metadata, METADATA)
         metadata.finish(ignored={"annotations", "creationTimestamp", "name", "namespace"})
     spec = template.required("spec")
     template.finish()
@@ -122,6 +131,7 @@ def read_template(template: Fields, document: Document, around: Surroundings) ->
     )
     containers = tuple(reader.read(entry) for entry in entries)
     token = spec.flag("automountServiceAccountToken", True)
+    check_ignored(spec, POD)
     spec.finish(ignored=IGNORED_POD_FIELDS, refused=REFUSED_POD_FIELDS)
     return PodTemplate(
         labels=labels,
@@ -170,6 +180,7 @@ def _volumes(spec: Fields) -> dict[str, Fields]:
                     source,
                     f"unknown volume source; known: {', '.join(sorted(READ_ONLY_VOLUMES | OTHER_VOLUMES))}",
                 )
+        check_ignored(volume, VOLUME)
         volumes[name] = volume
     return volumes
 
@@ -234,6 +245,8 @@ class _ContainerReader:
             container.warn(
                 "imagePullPolicy", "the registry is taken to answer at once with what is already there"
             )
+        check_ignored(container, CONTAINER)
+        check_env(container)
         container.finish(ignored=IGNORED_CONTAINER_FIELDS, refused=REFUSED_CONTAINER_FIELDS)
         return Container(
             name=name,

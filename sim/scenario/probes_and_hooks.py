@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from sim.errors import UnsupportedInput
 from sim.scenario.durations import parse_duration, shown
+from sim.scenario.ignored_fields import HTTP_HEADERS, check_ignored
 from sim.scenario.model import Hook, HookKind, Probe, ProbeKind
-from sim.scenario.reader import Fields
+from sim.scenario.reader import INT32, Fields
 from sim.scenario.shell import SHELLS, ContainerFiles, Effects, read_command
 
 _HANDLERS: Final = tuple(kind.value for kind in ProbeKind)
@@ -58,11 +59,11 @@ def read_probe(
         return None
     kind = _handler(probe)
     numbers = {
-        "initial_delay_s": probe.integer("initialDelaySeconds", 0, least=0),
-        "timeout_s": probe.integer("timeoutSeconds", 0, least=0) or 1,
-        "period_s": probe.integer("periodSeconds", 0, least=0) or 10,
-        "success_threshold": probe.integer("successThreshold", 0, least=0) or 1,
-        "failure_threshold": probe.integer("failureThreshold", 0, least=0) or 3,
+        "initial_delay_s": probe.integer("initialDelaySeconds", 0, least=0, most=INT32),
+        "timeout_s": probe.integer("timeoutSeconds", 0, least=0, most=INT32) or 1,
+        "period_s": probe.integer("periodSeconds", 0, least=0, most=INT32) or 10,
+        "success_threshold": probe.integer("successThreshold", 0, least=0, most=INT32) or 1,
+        "failure_threshold": probe.integer("failureThreshold", 0, least=0, most=INT32) or 3,
         "termination_grace_period_s": probe.integer("terminationGracePeriodSeconds", None, least=1),
     }
     if key == "readinessProbe" and numbers["termination_grace_period_s"] is not None:
@@ -101,6 +102,7 @@ def _http(handler: Fields, ports: Mapping[str, int]) -> tuple[int, str]:
     path = handler.text("path", "/")
     handler.text("scheme", "HTTP", allowed=("HTTP", "HTTPS"))
     _no_other_host(handler)
+    check_ignored(handler, HTTP_HEADERS)
     handler.finish(ignored={"httpHeaders"})
     return port, path if path.startswith("/") else f"/{path}"
 
@@ -275,7 +277,7 @@ def _timed_values(stated: Fields, key: str) -> list[tuple[float, Any]]:
 
 
 def _number(text: str) -> float | str:
-    return float(text) if text.replace(".", "", 1).isdigit() else text
+    return float(text) if text.isascii() and text.replace(".", "", 1).isdigit() else text
 
 
 def _as_list(value: Any) -> list[Any]:

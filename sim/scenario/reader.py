@@ -13,7 +13,8 @@ from sim.scenario.durations import parse_distribution, parse_duration, shown
 _E = TypeVar("_E", bound=Enum)
 
 _REQUIRED: Final[Any] = object()
-_INT64: Final = 2**63
+INT32: Final = 2**31 - 1
+INT64: Final = 2**63
 
 
 def one_line(message: object) -> str:
@@ -127,7 +128,7 @@ class Fields:
         if value is default:
             return value
         allowed = "an integer" + _bounds(least, most)
-        if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= _INT64:
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= INT64:
             raise self.error(key, f"got {shown(value)}, expected {allowed}")
         if (least is not None and value < least) or (most is not None and value > most):
             raise self.error(key, f"got {value}, expected {allowed}")
@@ -201,6 +202,8 @@ class Fields:
 
 
 def _bounds(least: int | None, most: int | None) -> str:
+    if least is not None and most == INT32:
+        return f" of at least {least} in 32 bits"
     if least is not None and most is not None:
         return f" from {least} to {most}"
     if least is not None:

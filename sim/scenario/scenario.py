@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sim.errors import InputError
 from sim.scenario.deployment import read_deployment
-from sim.scenario.documents import STDIN, Document, documents_at, read_documents
+from sim.scenario.documents import STDIN, Document, documents_at, is_folder, read_documents
 from sim.scenario.durations import shown
 from sim.scenario.images import read_images
 from sim.scenario.load_client import read_load
@@ -42,8 +42,8 @@ def load(path: Path | str, sets: Sets = ()) -> list[Scenario]:
     InputError
         What cannot be used, in one line with file, document and field.
     """
-    is_folder = str(path) != STDIN and Path(path).is_dir()
-    files = _scenario_files(Path(path)) if is_folder else {str(path): read_documents(path)}
+    in_folder = str(path) != STDIN and is_folder(path)
+    files = _scenario_files(Path(path)) if in_folder else {str(path): read_documents(path)}
     scenarios = [each for file, documents in files.items() for each in from_documents(file, documents, sets)]
     _distinct_names(scenarios)
     return scenarios

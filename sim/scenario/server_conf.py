@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sim.errors import InputError, UnsupportedInput
+from sim.scenario.conf_text import MAX_CONF
 from sim.scenario.haproxy_cfg import parse_haproxy
 from sim.scenario.model import HAProxyConf, NginxConf, Service
 from sim.scenario.nginx_conf import parse_nginx
@@ -51,6 +52,9 @@ OFFICIAL_NGINX_SERVER: Final = (
     "server { listen 80; location / { root /usr/share/nginx/html; index index.html; } }\n"
 )
 
+MAX_VARIABLE: Final = 131_072
+"""Characters of one environment variable (Linux: MAX_ARG_STRLEN)."""
+_REFERENCE: Final = re.compile(r"\$\(([^()]+)\)")
 _VARIABLE: Final = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -85,14 +89,16 @@ def read_mounts(container: Fields, volumes: Mapping[str, Fields], config_maps: C
             raise mount.error(
                 "name", f"got {name}, expected one of the pod's volumes ({', '.join(volumes) or 'none'})"
             )
+        if not mount.text("mountPath"):
+            raise mount.error("mountPath", "missing")
         path = posixpath.normpath(mount.text("mountPath"))
         if path in mounted:
             raise mount.error("mountPath", f"got {path}, must be unique")
         mounted.add(path)
-        sub_path = mount.text("subPath", None)
+        sub_path, own_read_only = mount.text("subPath", None), mount.flag("readOnly", False)
         volume = volumes[name]
         kinds = [kind for kind in volume.given() if kind != "name"]
-        if sub_path or mount.flag("readOnly", False) or READ_ONLY_VOLUMES.intersection(kinds):
+        if sub_path or own_read_only or READ_ONLY_VOLUMES.intersection(kinds):
             read_only.append(path)
         elif "emptyDir" in kinds or not kinds:
             empty.append(path)
@@ -210,10 +216,12 @@ def haproxy_conf(
             f"{container.place}: no haproxy.cfg is mounted from a ConfigMap of the manifests (looked at "
             f"{', '.join(given or HAPROXY_PATHS)}, and for a key haproxy.cfg)"
         )
+    where = f"{file}: {' + '.join(mounts.origins[path] for path in paths)}"
+    if sum(len(mounts.files[path]) for path in paths) > MAX_CONF:
+        raise UnsupportedInput(f"{where}: longer than {MAX_CONF} characters, the most that is read")
     *others, last = (mounts.files[path] for path in paths)
     text = "".join(f"{other.rstrip()}\n" for other in others) + last  # without its newline HAProxy rejects it
-    where = f"{file}: {' + '.join(mounts.origins[path] for path in paths)}"
-    for name in _VARIABLE.findall(re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)):
+    for name in _VARIABLE.findall(re.sub(r"^[ \t]*#.*$", "", text, flags=re.MULTILINE)):
         if name in unreadable:
             raise UnsupportedInput(
                 f"{where}: ${{{name}}}: its value comes from {unreadable[name]}: write it as a plain value"
@@ -298,7 +306,7 @@ def container_variables(
         name = entry.text("name")
         source = entry.mapping("valueFrom")
         if source is None:
-            values[name] = _expanded(entry.text("value", ""), values)
+            values[name] = _expanded(entry, values)
             continue
         from_pod = source.mapping("fieldRef")
         if from_pod is not None and from_pod.text("fieldPath") == "metadata.namespace":
@@ -314,6 +322,11 @@ def container_variables(
     return values, unreadable
 
 
-def _expanded(text: str, values: Mapping[str, str]) -> str:
+def _expanded(entry: Fields, values: Mapping[str, str]) -> str:
     """`$(NAME)` of earlier variables, as Kubernetes expands it."""
-    return re.sub(r"\$\(([^()]+)\)", lambda match: values.get(match[1], match[0]), text)
+    text = entry.text("value", "")
+    parts = [values.get(match[1], match[0]) for match in _REFERENCE.finditer(text)]
+    if len(text) + sum(map(len, parts)) > MAX_VARIABLE:
+        raise entry.error("value", f"longer than {MAX_VARIABLE} characters: Linux starts no process with it")
+    found = iter(parts)
+    return _REFERENCE.sub(lambda _: next(found), text)

@@ -28,7 +28,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _QUIET: Final = re.compile(
-    r"\s*[12&]?>>?\s*(?:/dev/null|/dev/stdout|/dev/stderr|/proc/1/fd/[12])|\s*[12]?>&[12]"
+    r"(?<!\s)\s*(?:[12&]?>>?\s*(?:/dev/null|/dev/stdout|/dev/stderr|/proc/1/fd/[12])|[12]?>&[12])"
 )
 _SLEEP: Final = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([smhd]?)")
 _SLEEP_UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

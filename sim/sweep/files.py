@@ -13,11 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from sim.errors import InputError
 from sim.scenario import load_one
-from sim.scenario.documents import STDIN, read_documents
+from sim.scenario.documents import STDIN, is_folder, read_documents
 from sim.scenario.model import Scenario
 from sim.scenario.overrides import Overrides
 from sim.scenario.timing import Timing, load_timing, profile_path
@@ -45,7 +43,7 @@ class ScenarioFiles:
         """
         if str(path) == STDIN:
             raise InputError("-: expected a file: its scenario is read more than once")
-        if Path(path).is_dir():
+        if is_folder(path):
             raise InputError(f"{path}: is a folder, expected the file of one scenario")
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 - `..` stays lexical, as the reader takes it
         found = {absolute: _bytes(absolute)}
@@ -146,12 +144,12 @@ def _yaml_files(path: Path) -> list[Path]:
     return [Path(os.path.normpath(path))]
 
 
-def _profiles(name: str, beside: Path) -> Iterator[Path]:
+def _profiles(name: str, beside: Path, seen: tuple[Path, ...] = ()) -> Iterator[Path]:
     """The user's own timing profile and those it is based on; the shipped ones come with the model."""
     path = Path(os.path.normpath(profile_path(name, beside=beside)))
-    if path != Path(os.path.normpath(beside / name)):
-        return
+    if path != Path(os.path.normpath(beside / name)) or path in seen:
+        return  # of a circle, loading it will say so
     yield path
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if document.get("base"):
-        yield from _profiles(str(document["base"]), path.parent)
+    for document in read_documents(path):
+        if document.data.get("base"):
+            yield from _profiles(str(document.data["base"]), path.parent, (*seen, path))

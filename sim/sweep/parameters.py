@@ -22,9 +22,11 @@ from sim.scenario.overrides import split_path
 from sim.scenario.reader import one_line
 
 MAX_VALUES: Final = 100_000
+MOST: Final = 1e15
+"""Of a number of a range: integers up to it are exact as floating-point numbers."""
 _NUMBER: Final = r"[-+]?\d+(?:\.\d+)?"
 _UNIT: Final = r"[A-Za-z%]*(?:/[a-z]+)?"
-_RANGE: Final = re.compile(rf"({_NUMBER})({_UNIT})\.\.({_NUMBER})({_UNIT})(?::(\d+)(:log)?)?")
+_RANGE: Final = re.compile(rf"({_NUMBER})({_UNIT})\.\.({_NUMBER})({_UNIT})(?::(\d+)(:log)?)?", re.ASCII)
 _OPEN, _CLOSE = "[{", "]}"
 
 Value = bool | int | float | str | None
@@ -146,22 +148,25 @@ def _choice(path: str, value: Any) -> Choice:
 
 def _items(text: str, where: str) -> list[str]:
     """*text* at its commas, those inside brackets or quotes left alone."""
-    items, depth, quote, escaped = [""], 0, "", False
-    for character in text:
+    items: list[str] = []
+    start, depth, quote, escaped, before = 0, 0, "", False, ""
+    for at, character in enumerate(text):
         if quote:
             if character == quote and not escaped:
                 quote = ""
             escaped = character == "\\" and quote == '"' and not escaped
-        elif character in "\"'" and items[-1].rstrip()[-1:] in ("", *"[{,:"):
+        elif character in "\"'" and before in ("", *"[{,:"):
             quote = character  # inside a word it is a letter
         elif character in _OPEN:
             depth += 1
         elif character in _CLOSE:
             depth -= 1
         if character == "," and not quote and depth == 0:
-            items.append("")
-        else:
-            items[-1] += character
+            items.append(text[start:at])
+            start, before = at + 1, ""
+        elif not character.isspace():
+            before = character
+    items.append(text[start:])
     if quote or depth != 0:
         raise InputError(f"{where}: got {shown(text)}, which leaves {quote or 'a bracket'} open")
     if any(not item.strip() for item in items):
@@ -173,6 +178,8 @@ def _span(match: re.Match[str], where: str) -> Span:
     low, low_unit, high, unit = match[1], match[2], match[3], match[4]
     if low_unit not in ("", unit):
         raise InputError(f"{where}: got {shown(match[0])}, expected the same unit at both ends")
+    if max(abs(float(low)), abs(float(high))) > MOST:
+        raise InputError(f"{where}: got {shown(match[0])}, expected numbers up to {MOST:g}")
     span = Span(low=float(low), high=float(high), unit=unit, integer="." not in low + high)
     if not span.low < span.high:
         raise InputError(f"{where}: got {shown(match[0])}, expected LO below HI")
@@ -183,7 +190,8 @@ def _steps(match: re.Match[str], where: str) -> list[Value]:
     span = _span(match, where)
     if match[5] is None:
         raise InputError(f"{where}: got {shown(match[0])} among others, expected LO..HI:N")
-    n, log = int(match[5]), match[6] is not None
+    digits, log = match[5].lstrip("0"), match[6] is not None
+    n = int(digits) if 0 < len(digits) < 10 else 0
     if not 2 <= n <= MAX_VALUES:
         raise InputError(f"{where}: got {shown(match[0])}, expected from 2 to {MAX_VALUES} values")
     if log and span.low <= 0:

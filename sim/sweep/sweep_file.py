@@ -20,13 +20,14 @@ spec:
 ```
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from sim.errors import InputError
-from sim.scenario.documents import Document, read_documents
+from sim.scenario.documents import Document, is_file, read_documents
 from sim.scenario.reader import Fields
 from sim.sweep.parameters import Choice, Parameter, listed, parameter_of, together
 from sim.sweep.plan import SAMPLES, Sample
@@ -34,6 +35,7 @@ from sim.sweep.unit import MAX_RUNS, Until
 
 KIND: Final = "Sweep"
 MOST_RUNS: Final = 1_000_000
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
 _UNTIL: Final = ("interval", "p_zero")
 
 
@@ -66,7 +68,7 @@ class Request:
 
 def is_sweep_file(path: Path | str) -> bool:
     """Whether the file holds a Sweep document (and no Scenario)."""
-    return Path(path).is_file() and [d.kind for d in read_documents(path)] == [KIND]
+    return is_file(path) and [d.kind for d in read_documents(path)] == [KIND]
 
 
 def read_sweep_file(path: Path | str) -> Request:
@@ -121,7 +123,7 @@ def _parameter(parameters: Fields, name: str) -> Parameter:
             Choice(label, tuple(parameters.required(name).required(label).data.items())) for label in given
         ]
         return together(name, choices, where)
-    return parameter_of(name, str(given), where)
+    return parameter_of(name, given, where) if isinstance(given, str) else listed(name, [given], where)
 
 
 def parse_sample(text: str, where: str = "--sample") -> Sample:
@@ -133,7 +135,7 @@ def parse_sample(text: str, where: str = "--sample") -> Sample:
         Anything else.
     """
     kind, _, n = text.partition(":")
-    if kind not in SAMPLES or not n.isdecimal() or not 1 <= int(n) <= 10_000_000:
+    if kind not in SAMPLES or not _COUNT.fullmatch(n) or not 1 <= int(n) <= 10_000_000:
         raise InputError(f"{where}: got {text!r}, expected sobol:N or random:N")
     return Sample(kind, int(n))
 

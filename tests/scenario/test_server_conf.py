@@ -28,6 +28,12 @@ def test_single_file(files):
     assert nginx_of(files).keepalive_timeout_s == 300
 
 
+def test_single_file_read_only(files):
+    """subPath and readOnly stand together in many manifests."""
+    files.container["volumeMounts"][0]["readOnly"] = True
+    assert nginx_of(files).keepalive_timeout_s == 300
+
+
 def test_items_rename_keys(files):
     """A key can be mounted under another name."""
     files.config_map["data"]["main"] = files.config_map["data"].pop("nginx.conf")
