@@ -13,10 +13,11 @@ import pytest
 from seeds import seed_of
 
 from sim.scenario import load_one
+from tests.validation.test_observations import observed
 from validation import namespace, observations
 from validation.access import Access, ReplayError
 from validation.campaign import Plan, prepare, run_scenario
-from validation.lab.commands import wait_until
+from validation.lab.commands import run, wait_until
 from validation.namespace import remove_leftovers
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -29,7 +30,7 @@ REPORTED = re.compile(r"^(\S+) run (\d+): \d+ failed of \d+", re.MULTILINE)
 API_SERVER = "pgrep -x kube-apiserver"
 AWAY_S = 10.0
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.nightly]
 
 
 def validate(lab, folder, runs):
@@ -98,7 +99,7 @@ def replayed(lab, tmp_path):
     prepare(scenario, access, plan)
     loading, ends = threading.Event(), []
 
-    def run():
+    def make():
         try:
             ends.append(
                 run_scenario(
@@ -108,7 +109,7 @@ def replayed(lab, tmp_path):
         except ReplayError as error:
             ends.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=make)
     thread.start()
     assert loading.wait(200), ends
 
@@ -151,3 +152,22 @@ def test_an_api_server_that_is_killed(lab, replayed, tmp_path):
         "the API server is ready",
         lambda: Access(lab=lab).kubectl("get", "--raw", "/readyz", patient_s=60) == "ok",
     )
+
+
+def test_a_lab_that_is_killed(lab, tmp_path):
+    """Its node's container ends under load: one line, no run, what was kept before is whole; `lab up` mends it."""
+    before = observations.write(observed(scenario="earlier"), tmp_path).read_bytes()
+    validating = validate(lab, tmp_path, runs=1)
+    assert any(line.strip() == "load" for line in validating.stderr)
+    time.sleep(2)
+    run(["docker", "kill", lab.node_container])
+    try:
+        _, said = validating.communicate(timeout=300)
+    finally:
+        again = [sys.executable, "-c", "from sim.cli import main; main()", "lab", "up", "--name", lab.name]
+        subprocess.run([*again, "--nodes", str(len(lab.nodes))], check=True, capture_output=True, timeout=900)
+    assert validating.returncode == 1
+    assert said.strip().splitlines()[-1].startswith(f"rollsim validate: the lab {lab.name!r} is gone")
+    [kept] = observations.read_all(tmp_path)
+    assert (kept.scenario, observations.write(kept, tmp_path).read_bytes()) == ("earlier", before)
+    as_found(type(lab).find(lab.name))

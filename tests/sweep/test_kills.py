@@ -16,7 +16,7 @@ from sweep.small_sweep import ROLLSIM, parts_of, processes_of_group, rollsim
 POINTS, RUNS = 24, 20
 SWEEP = ("-p", f"load.connections=1..{POINTS}", "--runs", str(RUNS), "--processes", "2")
 SAID = re.compile(rb"(\d+)/%d" % POINTS)
-PATIENCE_S = 240
+PATIENCE_S = 1200
 
 
 class OnTerminal:
