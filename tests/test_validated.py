@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from sim.deciding import Deciding, deciding
+from sim.prediction import predict
 from sim.scenario import load_one
+from sim.told import told
 from sim.validated import INDEX, Validated, index, nearest_of, nearness
 from validation.campaign import CONFIGS
 
@@ -111,6 +113,14 @@ def test_every_scenario_of_ours_is_near_itself():
             found = nearness(scenario)
             assert found.differences == ()
             assert found.how == ("near" if found.nearest.agrees else "no")
+
+
+def test_a_prediction_says_it():
+    """In its data and in its text."""
+    prediction = predict(load_one(MATRIX / "late-500ms-term.yaml"), runs=2)
+    found = prediction.to_json()["validated"]
+    assert found["how"] in ("near", "no")
+    assert f"validated         {found['how']} (nearest {found['nearest']}" in told(prediction)
 
 
 def test_the_name_does_not_count():

@@ -16,6 +16,7 @@ from validation import campaign, compare, explain, forecast
 from validation.access import Access, ReplayError
 from validation.observations import FOLDER
 from validation.one_line import one_line_errors
+from validation.steps import off_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,6 +149,7 @@ def _explain(
     if len(chosen) > 1 and (plot is not None or plan.run is not None):
         raise InputError(f"--plot and --run speak of one scenario, {len(chosen)} were given")
     data = []
+    steps = {}
     for scenario in chosen:
         try:
             found = explain.explain(scenario, plan)
@@ -164,10 +166,13 @@ def _explain(
                 console.print()
             console.print(found.steps_table())
             console.print()
+            steps[scenario.name] = found.steps
         if plot is not None:
             _save(found.figure(), plot)
     if as_json:
         typer.echo(json.dumps(data, indent=2))
+    elif len(steps) > 1:
+        console.print(off_table(steps))
 
 
 def _save(figure: "Figure", file: Path) -> None:

@@ -1,6 +1,6 @@
 """How long each step of a rollout takes: real runs against simulated ones, to see where the model is wrong."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -240,6 +240,30 @@ def steps_table(compared: Sequence[StepComparison], title: str) -> Table:
         signs = {-1: "model too high", 0: "", 1: "model too low"}
         cells = [*_cells(each.real), *_cells(each.simulated)]
         table.add_row(each.step.name, *cells, signs[each.off], style="bold" if each.off else None)
+    return table
+
+
+def off_table(by_scenario: Mapping[str, Sequence[StepComparison]]) -> Table:
+    """One line a step: in how many scenarios the model has it too low or too high, and in which."""
+    table = Table(title="Steps that are off", title_justify="left", box=None, padding=(0, 1))
+    table.add_column("step", no_wrap=True)
+    for name in ("told in", "too low in", "too high in", "model less real, median"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("scenarios")
+    for step in STEPS:
+        told = {
+            scenario: each
+            for scenario, compared in by_scenario.items()
+            for each in compared
+            if each.step is step and len(each.real) >= FEWEST_RUNS and len(each.simulated)
+        }
+        off = {scenario: each for scenario, each in told.items() if each.off}
+        if off:
+            too_low = sum(each.off > 0 for each in off.values())
+            differences = [float(np.median(each.simulated) - np.median(each.real)) for each in told.values()]
+            middle = f"{np.median(differences):+.3f}"
+            counts = str(len(told)), str(too_low), str(len(off) - too_low)
+            table.add_row(step.name, *counts, middle, ", ".join(off))
     return table
 
 

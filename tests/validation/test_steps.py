@@ -8,7 +8,7 @@ from sim.simulate import simulate
 from validation.campaign import CONFIGS
 from validation.lives import Moment, of_recorded, of_simulated
 from validation.observations import Observation
-from validation.steps import STEPS, StepComparison, compare_steps
+from validation.steps import STEPS, StepComparison, compare_steps, off_table
 
 M = Moment
 
@@ -147,3 +147,15 @@ def test_only_steps_that_some_side_has_are_told(scenario):
     names = {each.step.name for each in compare_steps([rollout], [rollout])}
     assert "deleted → exited" in names
     assert "server DOWN for" not in names
+
+
+def test_steps_are_counted_over_scenarios():
+    """Too low in one, too high in another, inside in a third: told in three, off in two, which are named."""
+    model = np.linspace(0, 1, 50)
+    by_scenario = {
+        name: [StepComparison(step=STEPS[0], real=np.full(3, 0.5 + shift_s), simulated=model)]
+        for name, shift_s in (("low", 2.0), ("high", -2.0), ("inside", 0.0))
+    }
+    table = off_table(by_scenario)
+    cells = [list(column.cells) for column in table.columns]
+    assert cells == [[STEPS[0].name], ["3"], ["1"], ["1"], ["+0.000"], ["low, high"]]
