@@ -13,7 +13,7 @@ import pytest
 from assertions import assert_same_distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from sweep.small_sweep import write_scenario
+from small_sweep import write_scenario
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweep.small_sweep import write_scenario
+from small_sweep import write_scenario
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("sim", "validation") for path in (ROOT / folder).rglob("*.py"))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from small_sweep import GRID, parts_of, rollsim, started
+from small_sweep import GRID, LONG, parts_of, rollsim, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -78,16 +78,15 @@ def test_a_cluster_gives_the_same_file(small, tmp_path):
     assert local.read_bytes() == remote.read_bytes()
 
 
-def test_a_killed_worker_loses_nothing(small, tmp_path, request):
+def test_a_killed_worker_loses_nothing(whole, tmp_path, request):
     """One of two workers is killed in mid-sweep, later the other one too: a third one does the rest."""
-    local, remote = tmp_path / "local.parquet", tmp_path / "remote.parquet"
-    grid = ("-p", "load.connections=1..24", "--runs", 20)
+    small, remote = whole.with_name("small.yaml"), tmp_path / "remote.parquet"
     with (
         scheduler() as address,
         worker(address, tmp_path / "a") as first,
         worker(address, tmp_path / "b") as second,
     ):
-        sweeping = started("sweep", small, *grid, "-o", remote, "--scheduler", address)
+        sweeping = started("sweep", small, *LONG, "-o", remote, "--scheduler", address)
         request.addfinalizer(sweeping.kill)
         deadline = time.monotonic() + 400
         while not parts_of(remote):
@@ -106,17 +105,15 @@ def test_a_killed_worker_loses_nothing(small, tmp_path, request):
         with worker(address, tmp_path / "c"):
             _, said = sweeping.communicate(timeout=600)
         assert sweeping.returncode == 0, said
-    rollsim("sweep", small, *grid, "-o", local)
-    assert pq.read_table(local).equals(pq.read_table(remote))
+    assert pq.read_table(whole).equals(pq.read_table(remote))
     assert len(pd.read_parquet(remote)) == 24 * 20
 
 
 def test_ctrl_c_on_a_cluster_keeps_what_is_done(small, tmp_path, request):
     """The work is taken back from the cluster; the cores of this machine go on with the same sweep."""
     out = tmp_path / "out.parquet"
-    grid = ("-p", "load.connections=1..24", "--runs", 20)
     with scheduler() as address, worker(address, tmp_path / "a"):
-        sweeping = started("sweep", small, *grid, "-o", out, "--scheduler", address)
+        sweeping = started("sweep", small, *LONG, "-o", out, "--scheduler", address)
         request.addfinalizer(sweeping.kill)
         deadline = time.monotonic() + 400
         while not parts_of(out):
@@ -128,5 +125,5 @@ def test_ctrl_c_on_a_cluster_keeps_what_is_done(small, tmp_path, request):
     assert sweeping.returncode == 130
     assert "the same command goes on" in said
     assert not out.exists()
-    rollsim("sweep", small, *grid, "-o", out)
+    rollsim("sweep", small, *LONG, "-o", out)
     assert len(pd.read_parquet(out)) == 24 * 20

@@ -11,10 +11,10 @@ import time
 import pyarrow.parquet as pq
 import pytest
 from seeds import seed_of
-from sweep.small_sweep import ROLLSIM, parts_of, processes_of_group, rollsim
+from small_sweep import ROLLSIM, parts_of, processes_of_group, rollsim
 
 POINTS, RUNS = 24, 20
-SWEEP = ("-p", f"load.connections=1..{POINTS}", "--runs", str(RUNS), "--processes", "2")
+SWEEP = ("-p", f"load.connections=1..{POINTS}", "--runs", str(RUNS), "--processes", "1")
 SAID = re.compile(rb"(\d+)/%d" % POINTS)
 PATIENCE_S = 1200
 

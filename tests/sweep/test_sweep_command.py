@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from small_sweep import GRID, parts_of, processes_of_group, rollsim, started, write_scenario
+from small_sweep import GRID, LONG, parts_of, processes_of_group, rollsim, started
 
 from sim.scenario import load_one
 from sim.simulate import simulate
 from sim.sweep.api import sweep
+from sim.sweep.pictures import plot_sweep
 from sim.sweep.summary import summary
 
 KEPT_COLUMNS = ["point", "load.connections", "deployment/web.spec.replicas", "replication", "failed", "error"]
@@ -62,23 +63,11 @@ def test_points_share_their_random_numbers(small, tmp_path):
     assert len(set(first["rollout_s"])) > 1
 
 
-LONG = ("-p", "load.connections=1..24", "--runs", 20, "--processes", 2)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A sweep of some seconds that was not disturbed, and the scenario beside it."""
-    folder = tmp_path_factory.mktemp("whole")
-    write_scenario(folder)
-    rollsim("sweep", folder / "small.yaml", *LONG, "-o", folder / "whole.parquet")
-    return folder / "whole.parquet"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_sweep_goes_on(whole, tmp_path, request, number):
     """Killed half-way: no file, whole parts only, no worker left; the same command does the rest alone."""
-    small, grid, out = whole.with_name("small.yaml"), LONG, tmp_path / "out.parquet"
+    small, grid, out = whole.with_name("small.yaml"), (*LONG, "--processes", 2), tmp_path / "out.parquet"
     process = started("sweep", small, *grid, "-o", out)
     request.addfinalizer(process.kill)
     deadline = time.monotonic() + 200
@@ -273,8 +262,9 @@ def test_plot_draws_every_kind(small, tmp_path):
     swept(small, out)
     for kind in ("lines", "heat", "points"):
         for y in ("failed", "p_zero", "rollout_s", "idle_closed"):
-            picture = tmp_path / f"{kind}-{y}.png"
-            rollsim("plot", out, "--kind", kind, "--y", y, "-o", picture)
-            assert picture.read_bytes().startswith(b"\x89PNG")
+            assert plot_sweep(out, kind=kind, y=y).axes
+        picture = tmp_path / f"{kind}.png"
+        rollsim("plot", out, "--kind", kind, "-o", picture)
+        assert picture.read_bytes().startswith(b"\x89PNG")
     assert "load.connections" in rollsim("plot", out, "--x", "load.nothing", code=2).stderr
     assert "no.parquet" in rollsim("plot", tmp_path / "no.parquet", code=2).stderr

@@ -25,6 +25,8 @@ spec:
     "web:2": {server: go-http, startup: 50ms, serviceTime: 1ms}
 """
 GRID = ("-p", "load.connections=2,4,8", "-p", "deployment/web.spec.replicas=1..3")
+LONG = ("-p", "load.connections=1..24", "--runs", 20)
+"""Some seconds of work: long enough to be stopped in."""
 ROLLSIM = (sys.executable, "-c", "from sim.cli import main; main()")
 
 
