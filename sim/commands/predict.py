@@ -102,13 +102,13 @@ def predict(
         raise InputError("no SCENARIO given: name files or folders, - for standard input, or --from-cluster")
     if plot is not None and len(scenarios) > 1:
         raise InputError(f"--plot draws one scenario, {len(scenarios)} were given")
+    if plot is not None:  # first: if it cannot be written, nobody has waited for the rest
+        _plot(scenarios[0], seed, plot)
     cases = [_case(each, runs, seed, fail_above, confidence) for each in scenarios]
     if as_json:
         typer.echo(json.dumps([_facts(case) for case in cases], indent=2))
     else:
         _tell([case.prediction for case in cases])
-    if plot is not None:
-        _plot(scenarios[0], seed, plot)
     if junit is not None:
         _write_junit(cases, junit)
     missed = [case for case in cases if case.gate is not None and not case.gate.passed]

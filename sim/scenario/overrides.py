@@ -20,7 +20,9 @@ from sim.scenario.conf_text import haproxy_sections, nginx_blocks, set_in_haprox
 from sim.scenario.documents import MAX_DEPTH, Document, read_value
 from sim.scenario.durations import shown
 
-SPEC_FIELDS: Final = ("manifests", "update", "load", "images", "cluster", "timing", "hooks", "description")
+SPEC_FIELDS: Final = (
+    "manifests", "update", "load", "images", "cluster", "timing", "hooks", "description", "leaveOut",
+)  # fmt: skip
 _KINDS: Final = {
     "deploy": "Deployment", "deployment": "Deployment", "deployments": "Deployment",
     "svc": "Service", "service": "Service", "services": "Service",
