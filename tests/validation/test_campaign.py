@@ -1,6 +1,7 @@
 """Kept runs against predictions: which belong together, what the command prints, how it ends."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,18 @@ def test_a_host_without_docker(monkeypatch, path):
     done = command(SCENARIO, "--name", "no-such-lab")
     assert done.exit_code == 1
     assert "docker does not answer" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_user_without_the_right_to_docker(tmp_path, monkeypatch):
+    """Docker's own words, on one line."""
+    says = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get"
+    (tmp_path / "docker").write_text(f"#!/bin/sh\nprintf '{says}\\nmore' >&2\nexit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = command(SCENARIO, "--name", "no-such-lab")
+    assert done.exit_code == 1
+    assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
