@@ -84,7 +84,7 @@ def read_load(spec: Fields, services: tuple[Service, ...], *, client_on_node: bo
         port=port,
         path=path,
         method=load.text("method", "GET", allowed=METHODS),
-        connections=load.integer("connections", 1, least=1, most=MAX_CONNECTIONS),
+        connections=_connections(load),
         keep_alive=_keep_alive(load, client, options),
         arrivals=_arrivals(load, client, rules),
         duration_s=duration_s,
@@ -100,6 +100,13 @@ def read_load(spec: Fields, services: tuple[Service, ...], *, client_on_node: bo
     )
     load.finish()
     return read
+
+
+def _connections(load: Fields) -> int:
+    connections = load.integer("connections", 1, least=1)
+    if connections > MAX_CONNECTIONS:
+        raise load.unsupported("connections", f"got {connections}, modelled are up to {MAX_CONNECTIONS}")
+    return int(connections)
 
 
 def _options(load: Fields, client: str, rules: ClientRules) -> dict[str, bool | int | float | str]:
