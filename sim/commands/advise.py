@@ -276,7 +276,7 @@ def _print_costs(found: "Comparison | None") -> None:
     )
     share = found.requests.difference / found.requests.old if found.requests.old else 0.0
     print(
-        f"  latency        {share:+.1%} requests in the same time (a client that waits for answers feels it)"
+        f"  latency        {share:+.1%} requests in the same time: what a client that waits for answers notices"
     )
 
 

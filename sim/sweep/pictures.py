@@ -40,6 +40,12 @@ class Metric:
     bands: tuple[tuple[str, str], ...] = ()
     share: bool = False
 
+    @property
+    def alone(self) -> str:
+        """The label of a picture without bands."""
+        name, middle, _ = self.label.partition("; ")
+        return f"{name})" if middle else self.label.removesuffix(" (95 % confidence)")
+
 
 METRICS: Final[Mapping[str, Metric]] = {
     "failed": Metric(
@@ -290,7 +296,7 @@ def _heat(points: pd.DataFrame, order: Sequence[str], metric: Metric) -> Figure:
         axis.set_label_text(_short(name), fontsize=9)
     axes.tick_params(labelsize=8)
     bar = figure.colorbar(image, ax=axes)
-    bar.set_label(_folded(metric.label), fontsize=8)
+    bar.set_label(_folded(metric.alone), fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
 
@@ -322,6 +328,8 @@ def _scatter(points: pd.DataFrame, order: Sequence[str], metric: Metric) -> Figu
             axes.vlines(at, points[low], points[high], color=COLOURS[0], alpha=0.35, linewidth=1.2)
         axes.plot(at, value, "o", color="black", markersize=2.5)
         _mark_axis(axes, name, list(points[name]))
+        if pd.api.types.is_integer_dtype(points[name]):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _finish(axes, metric)
     return figure
 
