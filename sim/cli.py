@@ -62,8 +62,8 @@ def main() -> None:
     except BrokenPipeError:  # who read it has enough
         code = EXIT_PIPE
     except OSError as error:  # a full disk, a folder that is gone, a terminal that is closed
-        where = error.filename or "the output"
-        print(f"rollsim {name}: {where}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename or 'the output'}: " if error.strerror else ""
+        print(f"rollsim {name}: {where}{error.strerror or error or type(error).__name__}", file=sys.stderr)
         code = 1
     else:
         sys.exit(code)

@@ -21,6 +21,9 @@ EXTRAS = ("sweep", "validation")
 RUNS = 3000
 FALSE_ALARM = 1e-6
 """Of the whole test, over all scenarios and figures."""
+TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
+TESTED = ("test_cli.py", "test_plots.py", "test_prediction.py", "test_init.py", "sweep/test_parameters.py")
+"""What depends most on other people's code: options, pictures, tables, text."""
 FIGURES = ("failed", "requests", "rollout_s")
 
 
@@ -72,7 +75,7 @@ def test_every_dependency_has_a_lower_bound_below_the_lock():
 @pytest.mark.nightly
 @pytest.mark.timeout(3 * 3600)
 def test_oldest_and_newest_dependencies_agree(tmp_path):
-    """Files are read alike; counts and times have one distribution, from different seeds.
+    """The commands work, files are read alike; counts and times have one distribution, from different seeds.
 
     A Kolmogorov distance of 0.25 would be noticed (see the assertion), a false alarm has probability 1e-6.
     """
@@ -98,22 +101,27 @@ def made_with(venv, seed, scenarios, *constraints):
     """What `rollouts_as_json` makes of *scenarios* in an environment of its own; the commands work there too."""
     python = venv / "bin" / "python"
     run([sys.executable, "-m", "venv", venv])
-    run([python, "-m", "pip", "install", "-q", *constraints, f"{ROOT}[{','.join(EXTRAS)}]"])
+    run([python, "-m", "pip", "install", "-q", *constraints, f"{ROOT}[{','.join(EXTRAS)}]", *TOOLS])
+    tests = [ROOT / "tests" / each for each in TESTED]
+    run(
+        [python, "-m", "pytest", "-n", 0, "-p", "no:cacheprovider", "-o", "filterwarnings=default", *tests],
+        cwd=ROOT,
+    )
     run([venv / "bin" / "rollsim", "predict", scenarios[0], "--runs", "2"])
     run([venv / "bin" / "rollsim", "sweep", scenarios[0], "-p", "load.connections=1,2", "--runs", "2",
          "-o", venv / "swept.parquet"])  # fmt: skip
     return json.loads(run([python, Path(__file__).with_name("rollouts_as_json.py"), seed, RUNS, *scenarios]))
 
 
-def run(command):
+def run(command, cwd="/"):
     """What *command* prints."""
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
         text=True,
         check=False,
-        cwd="/",
+        cwd=cwd,
         env=os.environ | {"PYTHONHASHSEED": "0"},
     )
-    assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
+    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout
