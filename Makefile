@@ -69,7 +69,7 @@ $(TOOLS):
 	$@/bin/pip install -q uv cyclonedx-bom
 
 lock: | $(TOOLS)
-	$(TOOLS)/bin/uv pip compile -q pyproject.toml --extra test --python $(BIN)/python --upgrade --generate-hashes \
+	$(TOOLS)/bin/uv pip compile -q pyproject.toml --all-extras --python $(BIN)/python --upgrade --generate-hashes \
 	  --no-header -o requirements-hashes.lock
 	sed -E '/^ +--hash/d; s/ \\$$//' requirements-hashes.lock > requirements.lock
 
