@@ -71,6 +71,8 @@ class Hop:
 
     def take_kept(self, line: BackendServer) -> bool:
         """As `reuse`, for a request that is under way already."""
+        if not self._kept_across_requests():
+            return False
         if (link := self.kept.pop(line, None)) is None:
             return False
         link.n_requests += 1
@@ -132,6 +134,11 @@ class Hop:
                 link.server.detach(self.kept.pop(line))
 
     # -- what it may do
+
+    def _kept_across_requests(self) -> bool:
+        """A client that closes after each request is at its first one all the time: see `_may_reuse`."""
+        assert self.proxy is not None
+        return self._conn.traffic.keeps or reuses_first(self.proxy)
 
     def _may_reuse(self, proxy: Proxy) -> bool:
         """`http-reuse safe`: the first request of a client's connection always opens a new one."""

@@ -514,3 +514,16 @@ def test_session_affinity_of_the_proxy():
     (server,) = met.pop()
     tiny.route([pod for pod in tiny.pods if tiny.server(pod) is not server])
     assert tiny.proxy.targets(tiny.world, line)[0] is not server
+
+
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_a_client_that_closes_uses_no_connection_of_an_earlier_request(stepwise):
+    """http-reuse safe: each of its requests is a first one; what the proxy keeps to a pod long gone harms none."""
+    image = replace(APP, service_time=Constant(value_s=0.2))
+    client = load(think_s=0.05, duration_s=6.0, keep_alive=False, connections=10)
+    tiny = Tiny(client, haproxy="", pods=2, image=image, stepwise=stepwise)
+    tiny.at(1.0, tiny.route, tiny.pods[1:])
+    tiny.at(2.0, lambda: tiny.stop(tiny.pods[0], takes_s=0.0))
+    for at_s in (3.0, 3.1, 4.0):
+        tiny.at(at_s, tiny.route, tiny.pods[1:])
+    assert not tiny.run().failures
