@@ -149,11 +149,21 @@ class Traffic:
         """Mean time from one request of a connection to its next, in steady state. [s]"""
         for server in (*front, *self._apps):
             steady.check(self, server)
-        self.connections = [Connection(self, index) for index in range(self.load.connections)]
+        self._n_opened = 0
+        self.connections: list[Connection] = []
+        for _ in range(self.load.connections):
+            self.open_one_more()
         self._arrivals = (
             Arrivals(self, self.load.arrivals) if isinstance(self.load.arrivals, OpenLoop) else None
         )
         world.observe(self)
+
+    def open_one_more(self) -> Connection:
+        """A further connection of the client; its own stream of chance."""
+        connection = Connection(self, self._n_opened)
+        self._n_opened += 1
+        self.connections.append(connection)
+        return connection
 
     # ------------------------------------------------------------------ what the world tells
 

@@ -1,7 +1,8 @@
 """Requests that start on schedule, whatever became of the earlier ones.
 
-Each takes an idle connection at random; with none idle it waits for one. While every request succeeds they are
-counted together, and only those under way at the next change are put back into their middle.
+Each takes an idle connection at random; with none idle it opens one more, which is closed when it comes back to a
+full pool, as our own client does (validation/clients/plain.py). While every request succeeds they are counted
+together, and only those under way at the next change are put back into their middle.
 """
 
 from collections.abc import Generator
@@ -35,7 +36,6 @@ class Arrivals:
         self._next_s = 0.0
         self._idle: list[Connection] = list(traffic.connections)
         self._suspect = self._idle[0]
-        self._n_waiting = 0
         self._ways: dict[Connection, list[Way]] = {}
         """The ways of each connection's requests while they are counted together; empty otherwise."""
         self._since_s = 0.0
@@ -56,29 +56,31 @@ class Arrivals:
                 yield from self._calm(calm)
                 continue
             self._next_s += self._draw_gap_s()
-            if self._idle:
-                self._start(self._idle.pop(int(self._rng.integers(len(self._idle)))), None)
-            else:
-                self._n_waiting += 1
-        traffic.tally.n_open += self._n_waiting
+            self._start(self._next(), None)
         for connection in self._idle:
             connection.hang_up()
 
     def _draw_gap_s(self) -> float:
         return self._gap_s * float(self._rng.standard_exponential()) if self._poisson else self._gap_s
 
+    def _next(self) -> "Connection":
+        if not self._idle:
+            return self._traffic.open_one_more()
+        return self._idle.pop(int(self._rng.integers(len(self._idle))))
+
     def _start(self, connection: "Connection", resume: Resume | None) -> None:
         self._env.process(self._serve(connection, resume))
 
     def _serve(self, connection: "Connection", resume: Resume | None) -> Steps:
+        traffic = self._traffic
         yield from connection.serve(resume)
-        while self._n_waiting and not self._traffic.over:
-            self._n_waiting -= 1
-            yield from connection.serve(None)
-        if self._traffic.over:
+        if traffic.over:
             connection.hang_up()
-        else:
+        elif len(self._idle) < traffic.load.connections:
             self._idle.append(connection)
+        else:
+            connection.hang_up()
+            traffic.connections.remove(connection)
 
     # ------------------------------------------------------------------ calm
 
@@ -95,7 +97,7 @@ class Arrivals:
                 return None
         busy = self.rate_per_s * self._traffic.pace(ways[connections[0]]).mean_s
         spare = len(connections) - busy
-        return ways if spare > 3 + 6 * busy**0.5 else None  # else requests may have to wait for a connection
+        return ways if spare > 3 + 6 * busy**0.5 else None  # else the pool may have to grow
 
     @staticmethod
     def _good_ways(connection: "Connection") -> list[Way]:

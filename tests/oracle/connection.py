@@ -116,7 +116,7 @@ class Connection:
                 return
 
     def serve(self) -> Steps:
-        """An open loop: one request whenever it is told so, by waking it."""
+        """An open loop: one request whenever it is told so, by waking it, until the pool has no room for it."""
         while True:
             while not self.begins:
                 yield from self._pause(NEVER, lambda: self.begins)
@@ -125,7 +125,9 @@ class Connection:
             if self.judge.ended:
                 return
             self.idle_since_s = self.clock.now_s
-            self.judge.free(self)
+            if not self.judge.free(self):
+                self.hang_up()
+                return
 
     def _pause(self, until_s: float, ends: Callable[[], bool] = lambda: False) -> Steps:
         """Nothing to send; a server ends a pause that is longer than its idle time-out."""

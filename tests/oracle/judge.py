@@ -96,9 +96,9 @@ class Judge:
         self._n_ok: Counter[Host] = Counter()
         self._ok_at: Counter[int] = Counter()
         self._idle: list[Connection] = []
-        self._n_waiting = 0
         self._n_watch = 0
         self.connections = [Connection(self, index) for index in range(self.load.connections)]
+        self._n_opened = len(self.connections)
         world.observe(self)
 
     # ------------------------------------------------------------------ the world
@@ -292,7 +292,6 @@ class Judge:
                 connection.task = None
         for connection in self.connections:
             connection.hang_up()
-        self._tally.n_open += self._n_waiting
         for host, n in self._n_ok.items():
             self._tally.n_by_length[host.server.image.body_bytes] += n
         for tenth, n in self._ok_at.items():
@@ -308,7 +307,7 @@ class Judge:
             at_s += gap_s()
             yield at_s
             if not self._idle:
-                self._n_waiting += 1
+                self._one_more()
                 continue
             at = int(self.share() * len(self._idle))
             self._idle[at], self._idle[-1] = self._idle[-1], self._idle[at]
@@ -318,12 +317,21 @@ class Judge:
         connection.begins = True
         connection.wake()
 
-    def free(self, connection: Connection) -> None:
-        if self._n_waiting:
-            self._n_waiting -= 1
-            connection.begins = True
-        else:
+    def _one_more(self) -> None:
+        """A connection beyond the pool, since none is idle."""
+        connection = Connection(self, self._n_opened)
+        self._n_opened += 1
+        self.connections.append(connection)
+        connection.begins = True
+        connection.task = self.clock.start(connection.serve())
+
+    def free(self, connection: Connection) -> bool:
+        """Back to the pool; False if that is full, which ends the connection."""
+        if len(self._idle) < self.load.connections:
             self._idle.append(connection)
+            return True
+        self.connections.remove(connection)
+        return False
 
     # ------------------------------------------------------------------ outcomes
 

@@ -51,7 +51,7 @@ def play(*, stage_runs: int, n_random: int, random_runs: int, slowed_by: float =
 
 @pytest.fixture(scope="module")
 def played() -> Played:
-    return play(stage_runs=16, n_random=30, random_runs=4)
+    return play(stage_runs=24, n_random=30, random_runs=4)
 
 
 def told(verdicts) -> str:

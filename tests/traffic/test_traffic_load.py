@@ -85,13 +85,26 @@ def test_open_loop_keeps_its_rate(poisson, stepwise, streams):
         assert started == pytest.approx(4000, abs=1)
 
 
-def test_open_loop_goes_on_while_answers_are_slow():
-    """Requests start whatever became of the earlier ones, and wait where no connection is idle."""
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_open_loop_goes_on_while_answers_are_slow(stepwise):
+    """Requests start whatever became of the earlier ones, on one more connection where none of the pool is idle."""
     image = replace(GENERIC, service_time=Constant(value_s=1.0))
     load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=20.0), connections=10, duration_s=10.0)
-    tally = Tiny(load, image=image).run()
-    assert tally.n_ok == pytest.approx(90, abs=10)  # ten connections, one second each
-    assert tally.n_ok + tally.n_open == pytest.approx(200, abs=1)  # the rest was still waiting
+    tiny = Tiny(load, image=image, stepwise=stepwise)
+    tally = tiny.run()
+    assert tally.n_ok == pytest.approx(180, abs=1)  # those that began in the first nine seconds
+    assert tally.n_ok + tally.n_open == pytest.approx(200, abs=1)
+
+
+def test_a_stop_meets_more_requests_of_an_open_loop_than_its_pool_has_connections():
+    """Little's law holds beyond the pool: 100 requests a second of one second each are a hundred under way."""
+    image = replace(GENERIC, service_time=Constant(value_s=1.0))
+    load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=100.0), connections=10, duration_s=4.0)
+    tiny = Tiny(load, pods=2, image=image)
+    tiny.route(tiny.pods[:1])
+    tiny.at(2.0, tiny.route, tiny.pods[1:])
+    tiny.at(2.0, lambda: tiny.stop(tiny.pods[0], takes_s=0.0))
+    assert causes(tiny.run())["stop_in_flight"] == pytest.approx(100, abs=2)
 
 
 def test_open_loop_in_flight_at_a_stop(streams):
