@@ -97,7 +97,7 @@ def damaged(draw: st.DrawFn, seeds: list[str], pieces: list[str]) -> str:
     text = draw(st.sampled_from(seeds))
     if draw(st.booleans()):  # gently: the outcome is often accepted, so that what comes after it is reached
         words = _WORDS.split(text)
-        for _ in range(draw(st.integers(1, 3))):
+        for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
             words[draw(st.integers(0, len(words) - 1))] = draw(st.sampled_from(["", *pieces, *words]))
         return "".join(words)
     for _ in range(draw(st.integers(1, 4))):
@@ -144,6 +144,8 @@ NGINX_PIECES = [
 ]  # fmt: skip
 nginx_texts = (
     damaged(NGINX_SEEDS, NGINX_PIECES)
+    | damaged(NGINX_SEEDS, NGINX_PIECES)
+    | damaged(NGINX_SEEDS, NGINX_PIECES)
     | lines_of(NGINX_PIECES, [";", " {", "}", "\n", ""], [" ", ""])
     | lines_of(NGINX_PIECES, [";\n"], [" "]).map(lambda text: f"events {{}} http {{ server {{ {text} }} }}")
 )
@@ -164,6 +166,8 @@ HAPROXY_PIECES = [
 ]  # fmt: skip
 haproxy_texts = (
     damaged(HAPROXY_SEEDS, HAPROXY_PIECES)
+    | damaged(HAPROXY_SEEDS, HAPROXY_PIECES)
+    | damaged(HAPROXY_SEEDS, HAPROXY_PIECES)
     | lines_of(HAPROXY_PIECES, ["\n", " "], [" ", ""])
     | lines_of(HAPROXY_PIECES, ["\n"], [" "]).map(lambda text: f"listen l\nmode http\nbind :80\n{text}\n")
 )
