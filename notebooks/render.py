@@ -22,7 +22,7 @@ N_COLOURS = 64
 def render(name: str) -> Path:
     notebook = jupytext.read(HERE / f"{name}.py")
     NotebookClient(
-        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
     ).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":  # a slider does nothing on a code host
