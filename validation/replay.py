@@ -29,7 +29,10 @@ SILENT_S = 8.0
 """A control plane that renews its lease every 2 s stood still if nothing was heard for so long."""
 CLOCK_SLIP_S = 0.1
 """More than NTP's slewing moves the wall clock during a run (500 ppm: 0.03 s a minute)."""
-NOT_LIVING = ("SYN_SENT", "SYN_RECV", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE")
+FORGET = (
+    "for state in SYN_SENT SYN_RECV FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSE; "
+    "do conntrack -D -p tcp --state $state; done >/dev/null 2>&1; true"
+)
 """Connection tracking's states of what is not an established connection."""
 SPAN_AFTER_S = 10.0
 """How long after the rollout and the load the last old pod may take beyond its grace period."""
@@ -286,10 +289,9 @@ class _Run:
         Those of connections that live stay: a proxy's idle ones to its servers would lose their translation, and
         the first request on each of them would be reset.
         """
-        forget = "; ".join(f"conntrack -D -p tcp --state {state}" for state in NOT_LIVING)
         for node in self._lab.nodes if self._lab else ():
             assert self._lab is not None
-            self._lab.in_node("sh", "-c", f"{{ {forget}; }} >/dev/null 2>&1; true", node=node)
+            self._lab.in_node("sh", "-c", FORGET, node=node)
 
     def _baseline(self) -> None:
         """A short load without an update: a failure there is not the rollout's."""
