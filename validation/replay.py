@@ -33,7 +33,7 @@ FORGET = (
     "for state in SYN_SENT SYN_RECV FIN_WAIT CLOSE_WAIT LAST_ACK TIME_WAIT CLOSE; "
     "do conntrack -D -p tcp --state $state; done >/dev/null 2>&1; true"
 )
-"""Connection tracking's states of what is not an established connection."""
+"""Deletes connection tracking's entries of everything but established connections."""
 SPAN_AFTER_S = 10.0
 """How long after the rollout and the load the last old pod may take beyond its grace period."""
 

@@ -10,8 +10,8 @@ BURST_S: Final = 0.5
 """How long a deletion keeps a node at work: the controllers' and the kubelet's writes, runc, rules, the successor.
 
 A server without requests has the least CPU weight (kubernetes v1.34 pkg/kubelet/cm: BestEffort) and waits for all
-of them, and so does kube-proxy for the others. Measured: a stop and a sync within it take tens of milliseconds,
-outside of it one or two and twenty (validation/calibration/FINDINGS.md).
+of them, and so does kube-proxy for the others. Medians measured within it and outside of it: a server is deaf for
+3.2 ms against 1.1, a sync takes 121 ms against 51 (validation/calibration/FINDINGS.md).
 """
 
 
