@@ -249,6 +249,7 @@ class World:
         self.marks: list[Mark] = []
         self._rules: dict[tuple[int, str], RuleTable] = {}
         self._observers: list[Observer] = []
+        self._told_of_deletions: list[Callable[[int], None]] = []
         self._headless: dict[str, Callable[[], tuple[Pod, ...]]] = {}
 
     def log(self, subject: str, what: str, detail: str = "") -> None:
@@ -260,6 +261,14 @@ class World:
     def server_changed(self, server: Server) -> None:
         for observer in self._observers:
             observer.server_changed(server)
+
+    def tell_of_deletions(self, told: Callable[[int], None]) -> None:
+        """Call *told* with the node whenever a pod's deletion has reached it."""
+        self._told_of_deletions.append(told)
+
+    def deletion(self, node: int) -> None:
+        for told in self._told_of_deletions:
+            told(node)
 
     def rules(self, node: int, service: str) -> RuleTable:
         return self._rules.get((node, service), RuleTable())

@@ -216,6 +216,7 @@ class PodWorker:
         if not self.terminating:
             self.terminating = True
             self._kubelet.cpu.deletion()
+            self._kubelet.world.deletion(self._kubelet.node)
             self._env.process(self._terminate())
 
     def _terminate(self) -> Process:

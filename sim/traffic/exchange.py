@@ -319,6 +319,8 @@ class Connection:
                 link.close_announced |= self.traffic.says_close(link, built_now=here is None)
             duration = answer.service if stage is Stage.IN_SERVICE else answer.stream
             yield from self.spend(stage, duration.draw_s(self.rng) if here is None else here.remaining_s)
+            if stage is Stage.IN_SERVICE and (held_s := self.traffic.held_s(link.server)) > 0:
+                yield from self.spend(stage, held_s)
 
     def _read(self, left_s: float, *, waited: bool = False) -> Steps:
         """The answer is on the client's side: nothing can fail, but a stop may find the client off its core.

@@ -157,6 +157,8 @@ class Traffic:
             Arrivals(self, self.load.arrivals) if isinstance(self.load.arrivals, OpenLoop) else None
         )
         world.observe(self)
+        if self._arrivals is not None:
+            world.tell_of_deletions(self._deletion)
 
     def open_one_more(self) -> Connection:
         """A further connection of the client; its own stream of chance."""
@@ -172,6 +174,15 @@ class Traffic:
             for connection in self._near(server):
                 connection.on_server(server)
         self._tell()
+
+    def _deletion(self, node: int) -> None:
+        assert self._arrivals is not None
+        self._arrivals.deletion(node)
+        self._tell()
+
+    def held_s(self, server: Server) -> float:
+        """How long an answer of *server* that is ready still waits for its core. [s]"""
+        return 0.0 if self._arrivals is None else self._arrivals.held_s(server)
 
     def _near(self, server: Server) -> list[Connection]:
         """Who may notice a change of *server*: all, unless connections are kept and end at their pods."""

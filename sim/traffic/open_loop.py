@@ -3,6 +3,10 @@
 Each takes an idle connection at random; with none idle it opens one more, which is closed when it comes back to a
 full pool, as our own client does (validation/clients/plain.py). While every request succeeds they are counted
 together, and only those under way at the next change are put back into their middle.
+
+A deletion holds the answers of its node's servers for a moment (`signal_heard`: they have the least CPU weight there
+is). A closed loop waits; an open one goes on to send, opens connections for it, and has a pool full of idle ones
+afterwards, each of which the next stop may close: measured with 10 idle, 7 lost in six stops, none without this.
 """
 
 from collections.abc import Generator
@@ -14,6 +18,7 @@ from sim.scenario.model import OpenLoop
 from sim.traffic.cruise import Resume
 from sim.traffic.keepalive import age_limit_s
 from sim.traffic.routing import Way, pick
+from sim.world import Server
 
 if TYPE_CHECKING:
     from sim.traffic.exchange import Connection
@@ -40,6 +45,26 @@ class Arrivals:
         """The ways of each connection's requests while they are counted together; empty otherwise."""
         self._since_s = 0.0
         self._busy: dict[Connection, Resume] = {}
+        self._holds_rng = traffic.streams.take("holds")
+        self._held_until_s: dict[Server, float] = {}
+
+    # ------------------------------------------------------------------ held answers
+
+    def deletion(self, node: int) -> None:
+        """The servers of *node* wait for a core behind the work of a deletion, each for a time of its own."""
+        self.meet()
+        now_s, wait = float(self._env.now), self._traffic.timing.signal_heard
+        for pod in self._traffic.world.pods.values():
+            if pod.node == node:
+                for server in pod.servers.values():
+                    self._held_until_s[server] = now_s + wait.draw_s(self._holds_rng)
+
+    def held_s(self, server: Server) -> float:
+        """How long an answer of *server* that is ready now still waits. [s]"""
+        return max(0.0, self._held_until_s.get(server, 0.0) - float(self._env.now))
+
+    def _any_held(self) -> bool:
+        return float(self._env.now) < max(self._held_until_s.values(), default=0.0)
 
     @property
     def rate_per_s(self) -> float:
@@ -87,7 +112,7 @@ class Arrivals:
     def _ways_if_calm(self) -> "dict[Connection, list[Way]] | None":
         """The ways of each connection's requests, if all of them lead to servers that answer."""
         connections = self._traffic.connections
-        if len(self._idle) < len(connections) or not self._good_ways(self._suspect):
+        if len(self._idle) < len(connections) or self._any_held() or not self._good_ways(self._suspect):
             return None
         ways: dict[Connection, list[Way]] = {}
         for connection in connections:

@@ -232,6 +232,8 @@ class Connection:
         proxy = judge.proxies.get(host)
         if proxy is None:
             yield from self.spend(Stage.IN_SERVICE, host.service_s())
+            if (held_s := host.held_until_s - clock.now_s) > 0:
+                yield from self.spend(Stage.IN_SERVICE, held_s)
             self.announce(link)
             if (streams_s := host.stream_s()) > 0:
                 yield from self.spend(Stage.STREAMING, streams_s)

@@ -100,6 +100,8 @@ class Judge:
         self.connections = [Connection(self, index) for index in range(self.load.connections)]
         self._n_opened = len(self.connections)
         world.observe(self)
+        if isinstance(arrivals, OpenLoop):
+            world.tell_of_deletions(self._deletion)
 
     # ------------------------------------------------------------------ the world
 
@@ -172,6 +174,14 @@ class Judge:
             for proxy in self.proxies.values():
                 for waiting in list(proxy.waiting):
                     waiting.wake()
+        self._settle()
+
+    def _deletion(self, node: int) -> None:
+        """An open loop's answers wait while the servers of *node* have no core."""
+        self._catch_up()
+        for host in list(self._hosts.values()):
+            if host.server.pod.node == node:
+                host.held_until_s = self.clock.now_s + self.timing.signal_heard.draw_s(self._rng)
         self._settle()
 
     def pick(self, source: int) -> Host | None:

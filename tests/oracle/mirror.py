@@ -36,6 +36,8 @@ class Host:
         self.max_age_s = age_limit_s(server)
         self.max_idle_s = idle_limit_s(server, path)
         self.min_idle_s = min_idle_s(server)
+        self.held_until_s = 0.0
+        """No answer of an open loop leaves before."""
         self.renew()
 
     def renew(self) -> None:

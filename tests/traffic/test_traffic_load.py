@@ -107,6 +107,24 @@ def test_a_stop_meets_more_requests_of_an_open_loop_than_its_pool_has_connection
     assert causes(tiny.run())["stop_in_flight"] == pytest.approx(100, abs=2)
 
 
+@pytest.mark.parametrize("held_s", [0.0, 0.05])
+def test_a_deletion_that_holds_answers_fills_the_pool(held_s):
+    """An open loop opens connections for what is held; they are idle afterwards, and the next stop closes them.
+
+    500/s over answers of 0.2 s keep 100 connections at work and none idle. Held for 50 ms, 25 more are opened; as
+    many answers come at once, 10 of their connections stay in the pool.
+    """
+    image = replace(APP, service_time=Constant(value_s=0.2))
+    load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=500.0), connections=10, duration_s=4.0)
+    timing = replace(TIMING, signal_heard=Constant(value_s=held_s))
+    tiny = Tiny(load, image=image, timing=timing)
+    tiny.at(1.0, tiny.world.deletion, 0)
+    tiny.at(2.0, tiny.world.deletion, 1)  # of another node: no server of ours waits
+    tiny.at(3.0, lambda: tiny.stop(tiny.pods[0], "SIGQUIT"))
+    lost = causes(tiny.run()).get("idle_closed", 0)
+    assert lost in ((9, 10) if held_s else (0, 1))
+
+
 def test_open_loop_in_flight_at_a_stop(streams):
     """Little's law: a fast stop cuts rate · time in the pod requests, in the mean."""
     image = replace(GENERIC, service_time=Constant(value_s=0.05))
