@@ -1,6 +1,8 @@
 """One actor's latencies: drawn from its timing profile, its own random stream and the node's CPU pressure."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from numpy.random import Generator
 
@@ -8,30 +10,45 @@ from sim.scenario.distributions import Distribution
 from sim.scenario.timing import Timing
 
 WITHOUT_CPU = frozenset({
-    "volume_wait", "terminal_to_removed", "round_trip",
+    "volume_wait", "terminal_to_removed", "round_trip", "kubelet_reaction", "signal_delivery",
     "signal_heard", "fast_stop", "graceful_exit",
     "signal_heard_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
 })  # fmt: skip
-"""What a busy client does not stretch: waits by the clock, and the end of a server, a burst of a millisecond of a
-process that slept before, which Linux runs before one that has had its share."""
+"""What a busy client does not stretch: waits by the clock; the way of a deletion to the signal, 22 ms with ab at full
+speed as without (validation/calibration/data/pod-stop-ab.csv); and the end of a server, which the profile's `saturated`
+gives as measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """What the load does to the work of the node that it shares."""
+
+    stretch: float
+    """Of what costs CPU; 1.0 is a node with its own work alone."""
+    saturated: bool
+    """A client without pause takes all the CPU that it gets."""
+
+
+NO_PRESSURE: Final = Pressure(stretch=1.0, saturated=False)
 
 
 class Delays:
-    """Draws of named latencies for one actor.
+    """Draws of named latencies for one actor, under the *pressure* of that moment."""
 
-    *pressure* stretches what costs CPU on a machine shared with a saturating client; 1.0 is an idle node.
-    """
-
-    def __init__(self, timing: Timing, rng: Generator, pressure: Callable[[], float] = lambda: 1.0) -> None:
+    def __init__(
+        self, timing: Timing, rng: Generator, pressure: Callable[[], Pressure] = lambda: NO_PRESSURE
+    ) -> None:
         self.timing = timing
         self.rng = rng
         self._pressure = pressure
 
     def __call__(self, name: str) -> float:
         """A fresh draw of the profile's latency *name*. [s]"""
+        pressure = self._pressure()
+        if pressure.saturated and (measured := self.timing.saturated.get(name)) is not None:
+            return measured.draw_s(self.rng)
         latency: Distribution = getattr(self.timing, name)
-        stretch = 1.0 if name in WITHOUT_CPU else self._pressure()
-        return latency.draw_s(self.rng) * stretch
+        return latency.draw_s(self.rng) * (1.0 if name in WITHOUT_CPU else pressure.stretch)
 
     def chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)

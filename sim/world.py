@@ -32,7 +32,7 @@ class ServerPhase(Enum):
     ABSENT = "absent"  # no network namespace yet
     STARTING = "starting"  # namespace up, nothing listens: refused
     LISTENING = "listening"
-    DEAF = "deaf"  # a fast stop under way: the kernel still accepts, nobody reads any more
+    DEAF = "deaf"  # a fast stop, or a process without its core: the kernel accepts, nobody reads
     DRAINING = "draining"  # a graceful stop: its StopBehaviour says what happens to whom
     EXITED = "exited"  # sockets closed, the namespace still answers with RST
     VANISHED = "vanished"  # the address answers nothing (or ICMP: a setting of the timing profile)
@@ -43,7 +43,7 @@ TRANSITIONS: Final = {
     P.ABSENT: {P.STARTING, P.VANISHED},
     P.STARTING: {P.LISTENING, P.EXITED},
     P.LISTENING: {P.DEAF, P.DRAINING, P.EXITED},
-    P.DEAF: {P.EXITED},
+    P.DEAF: {P.DRAINING, P.EXITED},
     P.DRAINING: {P.DEAF, P.EXITED},
     P.EXITED: {P.VANISHED, P.STARTING},  # STARTING: the container is restarted in the same namespace
     P.VANISHED: set(),

@@ -48,6 +48,7 @@ def constant_timing(*, p_first_kick=1.0, p_second_kick=1.0, proxy_min_interval_s
         p_first_kick=p_first_kick,
         p_second_kick=p_second_kick,
         proxy_min_interval_s=proxy_min_interval_s,
+        saturated={},
         **{name: Constant(value_s=seconds.get(name.removesuffix("_at_rest"), 0.0)) for name in latencies},
     )
 

@@ -16,7 +16,7 @@ from sim.cluster.kubelet import Kubelet
 from sim.cluster.node_cpu import NodeCpu
 from sim.cluster.replicaset import ReplicaSetController
 from sim.cluster.scheduler import Scheduler
-from sim.delays import Delays
+from sim.delays import Delays, Pressure
 from sim.errors import UnsupportedInput
 from sim.scenario.model import Deployment, PodTemplate, Scenario, Update
 from sim.scenario.timing import Timing
@@ -37,7 +37,7 @@ class ControlPlane:
         scenario: Scenario,
         timing: Timing,
         streams: Streams,
-        pressure: Callable[[], float],
+        pressure: Callable[[], Pressure],
     ) -> None:
         self._env = env
         self._world = world

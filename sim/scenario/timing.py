@@ -72,6 +72,7 @@ class Timing:
     graceful_exit: Distribution  # last connection ended to the process gone
     graceful_exit_at_rest: Distribution
     sigkill: Distribution  # SIGKILL called to sockets closed
+    saturated: Mapping[str, Distribution]  # by name of a latency: instead of it, under a client without pause
 
     # network and clients
     round_trip: Distribution  # SYN to SYN-ACK inside the cluster
@@ -177,9 +178,18 @@ def _field(path: Path, name: str, value: Any) -> Any:
         return _number(where, value)
     if name == "request_cpu_s":
         return {part: _number(f"{where}.{part}", cpu_s) for part, cpu_s in _mapping(where, value).items()}
+    if name == "saturated":
+        return {each: _latency(where, each, d) for each, d in _mapping(where, value).items()}
     if name == "client_overhead":
         return {c: parse_distribution(d, f"{where}.{c}") for c, d in _mapping(where, value).items()}
     return parse_distribution(value, where)
+
+
+def _latency(where: str, name: str, value: Any) -> Distribution:
+    latencies = sorted(entry.name for entry in fields(Timing) if entry.type is Distribution)
+    if name not in latencies:
+        raise InputError(f"{where}.{name}: not a latency; known: {', '.join(latencies)}")
+    return parse_distribution(value, f"{where}.{name}")
 
 
 def _mapping(where: str, value: Any) -> dict[str, Any]:

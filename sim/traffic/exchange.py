@@ -510,7 +510,7 @@ class Connection:
         self.hangs = True
         self.traffic.old_ports.hangs(+1)
         try:
-            yield from waiting
+            yield from self.stand(waiting)
         except LoadOver:
             if not self.traffic.kind.gives_up or (proxy is not None and self._deadline_s > ends_s):
                 raise
@@ -520,6 +520,14 @@ class Connection:
             self.hangs = False
             self.traffic.old_ports.hangs(-1)
             self.traffic.old_ports.leave(self, server, proxy)
+
+    def stand(self, waiting: Generator[simpy.Event, Any, Any]) -> Steps:
+        """Go through *waiting*, which takes no CPU of anybody."""
+        self.traffic.n_standing += 1
+        try:
+            yield from waiting
+        finally:
+            self.traffic.n_standing -= 1
 
     def take_old_port(self) -> Server | None:
         server, self.old_port = self.old_port, None

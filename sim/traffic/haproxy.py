@@ -232,7 +232,7 @@ def _reach(conn: "Connection", proxy: Proxy, tries: _Tries, resume: "Resume | No
         if not attempt.silent and not elsewhere:
             conn.waits_for(Cause.PROXY_CONNECT_WAIT)
             limit_s = proxy.backend.timeout_connect_s or PAUSE_TO_SAME_SERVER_S
-            yield from conn.spend(Stage.IN_SERVICE, min(PAUSE_TO_SAME_SERVER_S, limit_s))
+            yield from conn.stand(conn.spend(Stage.IN_SERVICE, min(PAUSE_TO_SAME_SERVER_S, limit_s)))
         connect_s = None
 
 

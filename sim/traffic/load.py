@@ -126,6 +126,8 @@ class Traffic:
         self._rng = streams.take("load")
         self.old_ports = OldPorts(self, streams.take("ports"))
         self._changed = env.event()
+        self.n_standing = 0
+        """Connections on which nobody does anything for now."""
         self._n_hanging = 0
         self._n_hanging_changes: object = None
         self._n_spinning = 0
@@ -402,6 +404,11 @@ class Traffic:
     def saturating(self) -> bool:
         """The client sends as fast as answers come, on the machine that also runs the cluster."""
         return isinstance(self.load.arrivals, ClosedLoop) and self.load.arrivals.think_time is None
+
+    @property
+    def n_at_work(self) -> int:
+        """Connections that neither wait for a dead address nor pause before their proxy's next attempt."""
+        return len(self.connections) - self.n_standing
 
     def client_off_cpu_s(self) -> float:
         """How long a client without pause still waits for a core at this instant. [s]

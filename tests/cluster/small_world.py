@@ -8,7 +8,7 @@ from builders import constant_timing
 
 from sim.cluster.api import EndpointSliceView, PodView, ReplicaSetView, View
 from sim.cluster.control_plane import ControlPlane
-from sim.delays import Delays
+from sim.delays import NO_PRESSURE, Delays
 from sim.scenario.model import Scenario
 from sim.streams import Streams
 from sim.world import Pod, Server, World
@@ -21,7 +21,7 @@ class SmallWorld:
         self.env = simpy.Environment()
         self.world = World(self.env, {s.name: s for s in scenario.services})
         self.plane = ControlPlane(
-            self.env, self.world, scenario, timing or constant_timing(), Streams(seed), lambda: 1.0
+            self.env, self.world, scenario, timing or constant_timing(), Streams(seed), lambda: NO_PRESSURE
         )
         self.api = self.plane.api
         self.written: list[tuple[float, View]] = []

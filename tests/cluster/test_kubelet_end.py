@@ -279,6 +279,39 @@ def test_a_server_may_leave_after_a_fixed_time():
     assert since(world, "exited") == [pytest.approx(T["signal_delivery"] + 2.5)]
 
 
+HEARD_S = 0.04
+"""From the signal to the server that acts on it."""
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_server_of_one_process_reads_nothing_while_it_waits_for_its_core(at_once):
+    """It is deaf from the signal on, hears of it, and only then does what its behaviour says."""
+    drains = StopBehaviour(
+        listener=OnListener.CLOSE, idle=OnIdle.CLOSE, busy=OnBusy.FINISH, exit=ExitWhen.DRAINED
+    )
+    d = deployment(container(nginx=None), replicas=1, strategy=Recreate())
+    images = {RED: generic_image(RED, None if at_once else drains), BLUE: nginx_image(BLUE)}
+    updates = [(1.0, updated(d, image=BLUE))]
+    world = SmallWorld(
+        scenario(d, images=images, updates=updates), timing=constant_timing(**T, signal_heard=HEARD_S)
+    )
+    world.run(30)
+    [signal_s], [deaf_s] = world.times("stop_signal", "red"), world.times("deaf", "red")
+    assert deaf_s == signal_s
+    assert world.times("draining", "red") == ([] if at_once else [pytest.approx(signal_s + HEARD_S)])
+    ends_s = T["fast_stop"] if at_once else T["graceful_exit"]
+    assert world.times("exited", "red") == [pytest.approx(signal_s + HEARD_S + ends_s)]
+
+
+def test_a_worker_of_nginx_serves_on_while_its_master_waits():
+    """Two processes: the worker stops to read when it has the master's word."""
+    d = deployment(replicas=1, strategy=Recreate())
+    timing = constant_timing(**T, signal_heard=HEARD_S)
+    world = SmallWorld(scenario(d, updates=[(1.0, updated(d))]), timing=timing).run(30)
+    [signal_s] = world.times("stop_signal", "red")
+    assert world.times("deaf", "red") == [pytest.approx(signal_s + HEARD_S)]
+
+
 # ---------------------------------------------------------------- several containers
 
 

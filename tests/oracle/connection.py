@@ -53,6 +53,8 @@ class Connection:
         self.deadline_s = NEVER
         self.unanswered: Failed | None = None
         """What becomes of a connect that nothing answers if the load ends now."""
+        self.stands = False
+        """Nobody does anything on it for now."""
         self.late_by = Cause.SLOW_ANSWER
         """What a time-out of the client would be put down to."""
 
@@ -386,13 +388,13 @@ class Connection:
     ) -> Steps:
         """*steps*, during which *host* answers no SYN from *port*; a load that ends meanwhile still waits for it."""
         began_s = self.clock.now_s
-        self.unanswered = unanswered
+        self.unanswered, self.stands = unanswered, True
         if ports is not None:
             ports.hold(port, host)
         try:
             yield from steps
         finally:
-            self.unanswered = None
+            self.unanswered, self.stands = None, False
             if ports is not None:
                 lasted_s = self.clock.now_s - began_s
                 syns_s = [at_s for at_s in accumulate(SYN_GAPS_S, initial=0.0) if at_s < lasted_s]

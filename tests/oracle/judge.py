@@ -229,6 +229,12 @@ class Judge:
         return self._waits.utilisation
 
     @property
+    def n_at_work(self) -> int:
+        """Connections that neither wait for a dead address nor pause before their proxy's next attempt."""
+        self._catch_up()
+        return sum(not connection.stands for connection in self.connections)
+
+    @property
     def tally(self) -> Tally:
         """As it is now."""
         self._catch_up()

@@ -168,7 +168,11 @@ def _reach(conn: "Connection", proxy: Proxy, tries: _Tries) -> Steps:
         if not silent and not others:
             conn.late_by = Cause.PROXY_CONNECT_WAIT
             pause_s = 1.0 if backend.timeout_connect_s is None else min(1.0, backend.timeout_connect_s)
-            yield from conn.spend(Stage.IN_SERVICE, pause_s)
+            conn.stands = True
+            try:
+                yield from conn.spend(Stage.IN_SERVICE, pause_s)
+            finally:
+                conn.stands = False
 
 
 def _spend_try(conn: "Connection", proxy: Proxy, tries: _Tries) -> bool:

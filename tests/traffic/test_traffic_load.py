@@ -273,6 +273,29 @@ def test_refused_by_name(more, message):
     assert "\n" not in str(refused.value)
 
 
+def test_connections_that_wait_for_a_dead_address_are_not_at_work():
+    """A client without pause: every connection meets the address that has vanished, and takes no CPU from then on."""
+    load = replace(PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10, keep_alive=False)
+    tiny = Tiny(load, pods=2)
+    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=0.0))
+    tiny.run(0.9)
+    assert tiny.traffic.n_at_work == 10
+    tiny.run(2.0)
+    assert tiny.traffic.n_at_work == 0
+
+
+def test_connections_that_pause_before_the_next_attempt_are_not_at_work():
+    """HAProxy waits a second after a refusal before it asks the only server again."""
+    load = replace(PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10)
+    tiny = Tiny(load, pods=2, haproxy="option http-server-close")
+    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=1000.0))
+    tiny.run(1.5)
+    assert tiny.traffic.n_at_work == 0
+    tiny.at(1.6, tiny.route, tiny.pods[1:])
+    tiny.run(5.0)
+    assert tiny.traffic.n_at_work == 10
+
+
 @pytest.mark.parametrize("on_node", [True, False])
 def test_utilisation_is_rate_times_cpu_over_cores(on_node):
     """A paced load's share of the cores; a client elsewhere takes none of them."""

@@ -57,7 +57,8 @@ STEPS: Final = (
     Step("loopback-cost.csv", "request_cost", ("--repeats", "4"), on_lab=False),
     Step("cycles-busy-1.csv", "pod_cycles", ("--busy", "--patience", "6", "--idle", "3", "--seconds", "150")),
     Step("steady.csv", "steady"),
-    Step("pod-stop-ab.csv", "pod_stop_clients", ("ab", "--runs", "14")),
+    Step("pod-stop-ab.csv", "pod_stop_clients", ("ab", "--runs", "16", "--hook", "0")),
+    Step("pod-stop-ab-hook.csv", "pod_stop_clients", ("ab", "--runs", "16", "--hook", "2.5")),
 )
 """The idle cluster first: what loads it comes after."""
 

@@ -26,8 +26,8 @@ from validation.lab.cluster import Lab
 from validation.lab.workload import ensure_images
 
 NAMESPACE: Final = "rollsim-calibration"
-IMAGES_OF: Final = Path(__file__).parents[2] / "configs" / "tutorial" / "2-keepalive.yaml"
-"""The scenario whose images the pods run: rollsim/app:red among them."""
+IMAGES_OF: Final = Path(__file__).parents[2] / "configs" / "tutorial" / "3-proxy.yaml"
+"""The scenario whose images the pods run: rollsim/app:red and rollsim/proxy:2.6 among them."""
 NGINX_CONF: Final = """worker_processes 1;
 pid /run/nginx.pid;
 events { worker_connections 4096; }

@@ -1,7 +1,7 @@
 """One pod of three is deleted under a client. Its preStop outlives its endpoint, so that only kept connections die.
 
 What ab counts, or a paced client sees, for each connection that the pod still held when its server was stopped.
-With the paced client the kernel's trace says as well when nginx learned of its end and when its sockets closed.
+The kernel's trace says as well when nginx learned of its end and when its sockets closed.
 """
 
 import argparse
@@ -138,8 +138,7 @@ def main() -> None:
         time.sleep(3 + random.random())
         victim = random.choice(pods())
         master, worker = nginx_of(victim["metadata"]["uid"])
-        paced = options.client == "paced"
-        with kernel_trace(stop_events(master, worker)) if paced else contextlib.nullcontext() as trace:
+        with kernel_trace(stop_events(master, worker)) as trace:
             client = subprocess.Popen(
                 ["nsenter", "-t", str(node), "-n", *argv],
                 stdout=subprocess.PIPE,
@@ -155,8 +154,8 @@ def main() -> None:
                 capture_output=True, text=True, check=False,
             ).stdout  # fmt: skip
             out, _ = client.communicate(timeout=30)
-            seen = asdict(parse_ab(out)) if not trace else {"answer": out.strip()}
-            stop = stop_times(trace.read(), deleted_s, master, worker) if trace else {}
+            seen = asdict(parse_ab(out)) if options.client == "ab" else {"answer": out.strip()}
+            stop = stop_times(trace.read(), deleted_s, master, worker)
         rows.append({"held": len(listed.splitlines()), **seen, **stop})
         print(rows[-1], file=sys.stderr, flush=True)
     lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")

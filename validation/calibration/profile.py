@@ -53,8 +53,11 @@ Steps = dict[str, list[float]]
 
 
 def _entry(name: str, samples_s: Sequence[float], source: str) -> str:
-    values = ", ".join(_milliseconds(q) for q in evenly(samples_s))
-    return _value(name, f"{{quantiles: [{values}]}}", f"n={len(samples_s)}; {source}")
+    return _value(name, _quantiles(samples_s), f"n={len(samples_s)}; {source}")
+
+
+def _quantiles(samples_s: Sequence[float]) -> str:
+    return f"{{quantiles: [{', '.join(_milliseconds(q) for q in evenly(samples_s))}]}}"
 
 
 def _milliseconds(value_s: float) -> str:
@@ -72,19 +75,37 @@ def _less(samples_s: Iterable[float], taken_s: float) -> list[float]:
 
 def _server_end(path: Path, suffix: str, which: str) -> list[str]:
     """How nginx in a pod ended: heard of it, closed its sockets, and its master went."""
-    with path.open(newline="") as file:
-        rows = [
-            {k: float(v) for k, v in row.items() if k.endswith("_s") and v} for row in csv.DictReader(file)
-        ]
-    rows = [row for row in rows if {"signal_s", "told_s", "last_close_s", "master_exit_s"} <= set(row)]
+    rows = _stops(path)
     return [
-        _entry(f"signal_heard{suffix}", [r["told_s"] - r["signal_s"] for r in rows],
+        _entry(f"signal_heard{suffix}", _heard(rows),
                f"{which}; SIGTERM generated to the master's word read by the worker"),
         _entry(f"fast_stop{suffix}", [r["last_close_s"] - _deaf_from(r) for r in rows],
                f"{which}; the worker's last read, or the master's word, to its last socket closed"),
         _entry(f"graceful_exit{suffix}", [r["master_exit_s"] - r["last_close_s"] for r in rows],
                f"{which}; last socket closed to the master gone"),
     ]  # fmt: skip
+
+
+def _stops(path: Path) -> list[dict[str, float]]:
+    """The times of each stop that was seen from its signal to its end. [s]"""
+    rows = [{k: float(v) for k, v in row.items() if k.endswith("_s") and v} for row in _rows(path)]
+    return [row for row in rows if {"signal_s", "told_s", "last_close_s", "master_exit_s"} <= set(row)]
+
+
+def _heard(rows: Iterable[Mapping[str, float]]) -> list[float]:
+    return [row["told_s"] - row["signal_s"] for row in rows]
+
+
+def _saturated(data: Path) -> str:
+    """What is slower still under a client that takes all the CPU it gets, and is no matter of sharing it fairly."""
+    during, at_rest = (_heard(_stops(data / f"pod-stop-ab{end}.csv")) for end in ("", "-hook"))
+    values = "".join(
+        f"      {name}: {_quantiles(samples_s)}\n"
+        for name, samples_s in (("signal_heard", during), ("signal_heard_at_rest", at_rest))
+    )
+    n = f"n={len(during)} and {len(at_rest)}"
+    source = json.dumps(f"measured, {n}; pods deleted under ab -k -c 10, without preStop and after 2.5 s")
+    return f"  saturated:\n    value:\n{values}    source: {source}\n"
 
 
 def _deaf_from(row: Mapping[str, float]) -> float:
@@ -222,35 +243,36 @@ def _kubelet(start: Steps, stop: Steps, data: Path) -> list[str]:
 
 
 def _request_cpu(data: Path) -> list[str]:
-    """CPU of one request by part, from clients on loopback: kept connections, and what a new one adds."""
-    rows: dict[str, list[dict[str, str]]] = {}
-    with (data / "loopback-cost.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            rows.setdefault(row["name"], []).append(row)
+    """CPU of one request by part, on the cluster: kept connections, and what a new one adds."""
+    steady, refused = _rows(data / "steady.csv"), _rows(data / "loopback-cost.csv")
 
-    def mean_us(name: str, part: str) -> float:
-        return float(np.mean([float(row[f"{part}_us"]) for row in rows[name]]))
+    def mean_us(tier: str, client: str, part: str) -> float:
+        found = [float(r[f"{part}_us"]) for r in steady if (r["tier"], r["client"]) == (tier, client)]
+        return float(np.mean(found))
 
-    kept, anew = "ab -k direct", "ab direct"
-    connect = (
-        mean_us(anew, "client") - mean_us(kept, "client") + mean_us(anew, "nginx") - mean_us(kept, "nginx")
-    ) / 2
+    connect = sum(mean_us("direct", "ab", p) - mean_us("direct", "ab -k", p) for p in ("client", "nginx")) / 2
     parts = {
-        "ab": mean_us(kept, "client"),
-        "wrk": mean_us("wrk direct", "client"),
-        "plain": mean_us("plain direct", "client"),
-        "nginx": mean_us(kept, "nginx"),
-        "haproxy": mean_us("ab -k haproxy", "haproxy") - connect,
+        "ab": mean_us("direct", "ab -k", "client"),
+        "wrk": mean_us("direct", "wrk", "client"),
+        "plain": mean_us("direct", "paced", "client"),
+        "nginx": mean_us("direct", "ab -k", "nginx"),
+        "haproxy": mean_us("proxy", "ab -k", "haproxy") - connect,
         "connect": connect,
     }
     measured = ", ".join(f"{part}: {us:.1f}e-6" for part, us in parts.items())
-    n = len(rows[kept])
+    n = sum((r["tier"], r["client"]) == ("direct", "ab -k") for r in steady)
+    closed = [float(r["client_us"]) for r in refused if r["name"] == "ab refused"]
     return [
         _value("request_cpu_s", f"{{{measured}, {UNMEASURED_CPU}}}",
-               f"n={n} runs of each client on loopback; connect, paid on both sides, is half of what a connection for "
-               "each request adds to ab and nginx; requests, go-http and generic as in defaults"),
-        _value("refused_cpu_s", f"{mean_us('ab refused', 'client'):.1f}e-6", f"n={n} runs of ab against a closed port"),
+               f"n={n} runs of each client through a NodePort to three pods; connect, paid on both sides, is half of "
+               "what a connection for each request adds to ab and nginx; requests, go-http and generic as in defaults"),
+        _value("refused_cpu_s", f"{np.mean(closed):.1f}e-6", f"n={len(closed)} runs of ab against a closed port"),
     ]  # fmt: skip
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _rest(data: Path) -> list[str]:
@@ -268,6 +290,7 @@ def _rest(data: Path) -> list[str]:
                f"{tail_s * 1e3:.0f} ms after it, the next sync starts {gap_s:.3f} s after that"),
         *_server_end(data / "pod-stop-paced.csv", "", "pods deleted without preStop"),
         *_server_end(data / "pod-stop-paced-hook.csv", "_at_rest", "preStop of 2.5 s"),
+        _saturated(data),
         _value("round_trip", "{lognormal: {median: 100us, p95: 250us}}",
                "n=14076 connects to a pod from a Python loop 160 us (5 to 95 % 112 to 290), some 60 us of it Python's"),
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from validation.calibration.loopback import cpu_s, parse_ab
-from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, node_process, objects
+from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects
 from validation.calibration.request_cost import busy_s
 from validation.lab.cluster import Lab
 
@@ -80,14 +80,8 @@ def main() -> None:
     options = parser.parse_args()
     lab = Lab.find(options.cluster)
 
-    def apply(items: list[dict[str, Any]], name: str) -> None:
-        lab.kubectl(
-            "apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-        )
-        lab.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{name}", "--timeout=60s")
-
-    apply(objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"), "busy")
-    apply(proxy_objects(), "proxy")
+    deploy(lab, objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"))
+    deploy(lab, proxy_objects())
     time.sleep(5)
     pods = json.loads(lab.kubectl("-n", NAMESPACE, "get", "pods", "-o", "json"))["items"]
     uids = [p["metadata"]["uid"] for p in pods if p["metadata"]["labels"]["app"] in {"busy", "proxy"}]
