@@ -41,13 +41,16 @@ class Delays:
         self.timing = timing
         self.rng = rng
         self._pressure = pressure
+        self._without_pressure = WITHOUT_CPU - timing.saturated.keys()
 
     def __call__(self, name: str) -> float:
         """A fresh draw of the profile's latency *name*. [s]"""
+        latency: Distribution = getattr(self.timing, name)
+        if name in self._without_pressure:
+            return latency.draw_s(self.rng)
         pressure = self._pressure()
         if pressure.saturated and (measured := self.timing.saturated.get(name)) is not None:
             return measured.draw_s(self.rng)
-        latency: Distribution = getattr(self.timing, name)
         return latency.draw_s(self.rng) * (1.0 if name in WITHOUT_CPU else pressure.stretch)
 
     def chance(self, share: float) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import simpy
@@ -504,7 +505,7 @@ class Traffic:
         backend_connect_s = 0.0 if self.keeps_backends else connect_s
         return client_s, app_s, cpu["haproxy"] + backend_connect_s if self.has_proxy else 0.0
 
-    @property
+    @cached_property
     def utilisation(self) -> float:
         """Share of the node's cores that the requests of a paced load take, without any update."""
         client_s, *servers_s = self.request_cpu_s()
