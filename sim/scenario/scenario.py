@@ -161,6 +161,7 @@ def _scenario(document: Document, beside: list[Document], overrides: Overrides) 
     spec.text("description", None)
     spec.finish()
     _check_hooks(spec, meaning.hooks)
+    _note_unused_images(spec, [*deployments.values(), *(update.to for update in updates)])
     _check_times(actions, load_.duration_s)
     scenario = Scenario(
         name=name,
@@ -256,6 +257,15 @@ def _cluster(spec: Fields) -> Cluster:
 def _hooks(spec: Fields) -> StatedHooks:
     hooks = spec.mapping("hooks")
     return StatedHooks({} if hooks is None else {name: hooks.required(name) for name in hooks.data})
+
+
+def _note_unused_images(spec: Fields, deployments: Sequence[Deployment]) -> None:
+    """A description that nothing runs is most often a slip of the pen in its name."""
+    used = {container.image for found in deployments for container in found.template.containers}
+    images = spec.mapping("images")
+    for reference in () if images is None else images.data:
+        if reference not in used:
+            spec.warn("images", f'"{reference}" is described, and no container runs it')
 
 
 def _check_hooks(spec: Fields, hooks: StatedHooks) -> None:

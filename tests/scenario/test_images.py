@@ -202,6 +202,15 @@ def test_a_described_official_image_keeps_its_signal(files):
     """A description that leaves the signal out means the image's own."""
     files.container["image"] = "nginx:1.27"
     files.spec["images"]["nginx:1.27"] = {"server": "nginx", "startup": "2s"}
+    del files.spec["images"]["app:red"]
     scenario = files.load()
     assert scenario.images["nginx:1.27"].stop_signal == "SIGQUIT"
     assert scenario.warnings == ()
+
+
+def test_a_description_that_nothing_runs_is_said(files):
+    """Most often its name has a slip of the pen; the images of the update are in use as those of the manifests."""
+    assert files.load().warnings == ()
+    files.spec["images"]["app:bleu"] = {"server": "nginx", "version": "1.22"}
+    [note] = files.load().warnings
+    assert note.endswith('spec.images: "app:bleu" is described, and no container runs it')
