@@ -29,6 +29,8 @@ from sim.scenario.timing import load_timing
 RUNS = int(os.environ.get("ROLLSIM_NOTEBOOK_RUNS", "200"))
 CHUNK = 4
 """Rollouts that a process simulates before it reports."""
+AT_ONCE = CHUNK
+"""So many are counted while the picture is drawn; the others would slow it."""
 SEED = 0
 DPI = 72
 
@@ -133,13 +135,11 @@ class Explorer:
         except InputError as error:
             self.numbers.value = f"<b>{error}</b>"
             return
-        self._futures = [
-            self._pool.submit(count_failed, self._path, sets, first, min(CHUNK, RUNS - first))
-            for first in range(1, RUNS, CHUNK)
-        ]
+        self._submit(sets, range(1, 1 + AT_ONCE, CHUNK))
         shown = simulate(scenario, seed=SEED, timing=_timing(scenario.timing, scenario.source.parent))
         self.counts, self._causes = [shown.n_failed], Counter(shown.causes)
         self.picture.value = _png(plot_timeline(shown, key=False))
+        self._submit(sets, range(1 + AT_ONCE, RUNS, CHUNK))
         waiting = []
         for future in self._futures:
             if future.done():
@@ -164,11 +164,18 @@ class Explorer:
             self._tell()
         self.interval_s = perf_counter() - self._began_s
 
+    def _submit(self, sets: Sets, firsts: range) -> None:
+        self._futures += [
+            self._pool.submit(count_failed, self._path, sets, first, min(CHUNK, RUNS - first))
+            for first in firsts
+        ]
+
     def _stop(self) -> None:
         if self._gathering is not None:
             self._gathering.cancel()
         for future in self._futures:
             future.cancel()
+        self._futures = []
 
     def _take(self, counted: Counted) -> None:
         for n_failed, causes in counted:

@@ -57,7 +57,8 @@ def gather(folder: Path = FOLDER) -> Evidence:
     recorded = sorted({run.scenario for run in runs})
     drawn = {name for name, scenario in scenarios.items() if scenario.source.parent.name == DRAWN}
     groups: Groups = {}
-    for chosen, names in (("drawn by a seed", drawn), ("chosen by hand", set(recorded) - drawn)):
+    by_seed = {f"drawn by seed {seed}": names for seed, names in _by_seed(drawn).items()}
+    for chosen, names in {**by_seed, "chosen by hand": set(recorded) - drawn}.items():
         for timing, profile in PROFILES.items():
             before = (forecast.kept(name, folder, timing) for name in recorded if name in names)
             groups[f"{chosen}, predicted before the first replay, {profile}"] = _matched(before, runs)
@@ -65,6 +66,14 @@ def gather(folder: Path = FOLDER) -> Evidence:
         now = (made[name, timing].forecast for name in recorded if (name, timing) in made)
         groups[f"{TODAY} on every kept run, {profile}"] = _matched(now, runs)
     return Evidence(runs=runs, scenarios=scenarios, groups=groups)
+
+
+def _by_seed(drawn: Iterable[str]) -> dict[int, set[str]]:
+    """Each seed is a round of its own: what an earlier one taught is in the model that predicts the next."""
+    rounds: dict[int, set[str]] = {}
+    for name in sorted(drawn):
+        rounds.setdefault(int(name.split("-")[1]), set()).add(name)
+    return rounds
 
 
 def _matched(forecasts: Iterable[Forecast | None], runs: Iterable[Observation]) -> list[Compared]:
@@ -335,7 +344,7 @@ def _commands() -> list[str]:
         "```",
         "rollsim lab up",
         "rollsim calibrate                                  # configs/timing/kind-1.34.yaml",
-        "python -m validation.draw --seed 1 --out configs/drawn",
+        "python -m validation.draw --seed 1 --out configs/drawn  # and every other seed",
         "rollsim validate configs/tutorial configs/matrix configs/drawn --runs 8",
         "python -m validation.report --predict              # this report",
         "rollsim validate --explain SCENARIO                # one scenario, step by step and event by event",
