@@ -16,25 +16,23 @@
 #
 # Every scenario can be replayed on a real kind cluster: the same manifests, real nginx and HAProxy, real clients. The
 # runs are kept in `validation/observations/`, each with the prediction that was made before its first replay. This
-# notebook reads them; `rollsim validate --recorded` prints the same.
+# notebook reads them, and what today's model predicted when the [report](../validation/REPORT.md) was last made.
 #
-# - **unseen**: scenarios against the prediction made before anything was known about them. The honest score.
-# - **seen**: today's model against every kept run.
+# - **before the first replay**: the prediction made before anything was known about a scenario. The honest score.
+# - **today's model** against every kept run.
 
 # %%
-import os
-
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from sim.plots import Picture
-from validation import campaign, compare, observations
+from validation import compare
+from validation.report import MEASURED, PROFILES, TODAY, gather
 
-RUNS = int(os.environ.get("ROLLSIM_NOTEBOOK_RUNS", "200"))
-runs = list(observations.read_all())
-groups = campaign.recorded_groups([], predictions=RUNS) if runs else {}
-groups = {name: found for name, found in groups.items() if found}
+evidence = gather()
+runs = evidence.runs
+groups = {name: found for name, found in evidence.groups.items() if found}
 if not groups:
     display(Markdown("**No kept run yet**: `rollsim lab up`, then `rollsim validate configs/tutorial`."))
 else:
@@ -47,7 +45,7 @@ else:
 
 # %%
 for name, found in groups.items():
-    display(Markdown(f"**{campaign.GROUPS[name]}**"))
+    display(Markdown(f"**{name}**"))
     print("\n".join(compare.scores_text(compare.scores_of(found))))
 
 # %% [markdown]
@@ -77,7 +75,7 @@ def table(found):
 
 
 for name, found in groups.items():
-    display(Markdown(f"**{campaign.GROUPS[name]}**"), HTML(table(found).to_html(index=False)))
+    display(Markdown(f"**{name}**"), HTML(table(found).to_html(index=False)))
 
 
 # %% [markdown]
@@ -118,6 +116,6 @@ if groups:
             "predicted": {k: round(v, 1) for k, v in each.forecast.causes.items() if v >= 0.05},
             "real": compare.mean_causes(each.runs) or "only the tool's figure is known",
         }
-        for each in groups.get("seen", [])
+        for each in groups.get(f"{TODAY} on every kept run, {PROFILES[MEASURED]}", [])
     }
     display(pd.DataFrame(causes).T)
