@@ -105,7 +105,9 @@ def _tree(
 
 
 def _included(directive: Directive, includes: _Includes, blocks: tuple[str, ...], depth: int) -> _Tree:
-    pattern = directive.args[0]
+    if len(directive.args) != 1 or directive.block:  # crossplane counts only in blocks that it knows
+        directive.reject("expected the name of one file, or one pattern")
+    (pattern,) = directive.args
     if depth == _MAX_INCLUDE_DEPTH:
         directive.wrong(pattern, f"includes nested up to {_MAX_INCLUDE_DEPTH} deep")
     names = sorted(name for name in includes.files if _means_file(pattern, name))
