@@ -15,8 +15,8 @@ WITHOUT_CPU = frozenset({
     "signal_heard_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
 })  # fmt: skip
 """What a busy client does not stretch: waits by the clock; the way of a deletion to the signal, 22 ms with ab at full
-speed as without (validation/calibration/data/pod-stop-ab.csv); and the end of a server, which the profile's `saturated`
-gives as measured."""
+speed as without (validation/calibration/data/pod-stop-ab.csv); and the end of a server, hardly slower
+under ab than without it. What is, the profile's `saturated` gives as measured."""
 
 
 @dataclass(frozen=True, slots=True)

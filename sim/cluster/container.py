@@ -115,8 +115,9 @@ class RunningContainer:
         if not self._lives(life) or (server.stop is not None and (server.phase is P.DEAF or not at_once)):
             return
         server.stop = behaviour
-        if server.phase is not P.DEAF or not at_once:
-            server.move(P.DEAF if at_once else P.DRAINING)
+        goal = P.DEAF if at_once else P.DRAINING
+        if server.phase is not goal:  # a single process is deaf already
+            server.move(goal)
         yield from self._wind_down(behaviour, life)
 
     def _end_delay(self, name: str) -> float:
