@@ -29,15 +29,21 @@ def namespaces(lab):
 
 
 def test_each_kept_connection_ends_once(lab, tmp_path):
-    """`preStop: sleep 5` and keep-alive: every connection fails once or twice, each put to its cause."""
+    """`preStop: sleep 5` and keep-alive: every connection fails once or twice, each put to its cause.
+
+    But not those whose last answer said that the server closes: nginx says so in the answers that it writes
+    in the same round of its loop in which it has heard SIGTERM (some 3 of 100 in the kept runs).
+    """
     scenario = load_one(SLEEP5, SHORT)
     plan = Plan(folder=tmp_path, predictions=2)
     prepare(scenario, Access(lab=lab), plan)
     seen = run_scenario(scenario, Access(lab=lab), plan)
     remove_leftovers(Access(lab=lab))
-    assert 6 <= seen.failed <= 12
+    n_announced = seen.report["closes_announced"]
+    assert 6 <= seen.failed + n_announced <= 12
+    assert n_announced <= 3
     assert set(seen.seen) <= {"eof_reused", "rst_reused"}
-    assert seen.causes.get("idle_closed", 0) >= 5
+    assert seen.causes.get("idle_closed", 0) >= 5 - n_announced
     assert seen.rollout_s is not None
     assert {"pod", "slice", "rules", "container", "link", "deployment"} <= {
         row["what"] for row in seen.timeline

@@ -94,6 +94,19 @@ def test_connection_per_request_says_close():
     assert all(b"Connection: close" in request for request in seen)
 
 
+def test_a_close_that_the_answer_announces_fails_nothing():
+    def serve(connection, n):
+        asked(connection)
+        connection.sendall(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n", 1) if n == 0 else OK)
+        answer_all(connection)
+
+    with server(serve) as port:
+        summary, failures = load(port)
+    assert (summary["failed"], failures) == (0, [])
+    assert summary["closes_announced"] == 1
+    assert summary["connects"] == 2
+
+
 def test_idle_close_is_noticed_only_by_the_next_request():
     """The server closes while the client pauses: the next write is lost, one failure, then a new connection."""
 

@@ -102,6 +102,8 @@ class Totals:
     retried: Counter[str] = field(default_factory=Counter)
     client_errors: Counter[str] = field(default_factory=Counter)
     connects: int = 0
+    closes_announced: int = 0
+    """Kept connections whose answer said that the server closes: no request fails for their end."""
     latencies_s: "array[float]" = field(default_factory=lambda: array("d"))
     lags_s: "array[float]" = field(default_factory=lambda: array("d"))
 
@@ -219,6 +221,7 @@ class Connection:
             if what == "timeout_connect":
                 what = "timeout_response"
             raise Failed("truncated" if answer.n_bytes else what, answer.n_bytes) from None
+        self._totals.closes_announced += answer.close and self._settings.keep_alive
         if answer.close or not self._settings.keep_alive:
             self.close()
         else:
@@ -427,6 +430,7 @@ class Client:
             "retried": dict(totals.retried),
             "client_errors": dict(totals.client_errors),
             "connects": totals.connects,
+            "closes_announced": totals.closes_announced,
             "ran_s": round(ran_s, 4),
             "rate_per_s": round(rate_per_s, 2),
             "latency_s": _quantiles(totals.latencies_s),
