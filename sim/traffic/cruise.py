@@ -50,7 +50,7 @@ class Cruise:
         self._servers: frozenset[Server] = frozenset()
         self._good: list[Way] = []
         self._bad: list[Way] = []
-        self._pace: Pace
+        self.pace: Pace
         self._began_s = 0.0
         self._n_stop: int | None = None
         self._met: Resume | None = None
@@ -76,9 +76,18 @@ class Cruise:
                 return []
             if float(conn.env.now) - link.opened_s >= age_limit_s(link.server):
                 return []
-            fronts: tuple[Server, ...] = (link.server,)
-        else:
-            fronts = traffic.targets(conn.source)
+            return self._ways_from((link.server,))
+        return self._ways_from(traffic.targets(conn.source))
+
+    def ways_of_a_new_link(self) -> list[Way]:
+        """Those of a request that opens a connection; empty where they cannot be drawn together."""
+        traffic = self._conn.traffic
+        if traffic.keeps and (traffic.keeps_backends or traffic.is_sticky):
+            return []
+        return self._ways_from(traffic.targets(self._conn.source))
+
+    def _ways_from(self, fronts: Sequence[Server]) -> list[Way]:
+        traffic = self._conn.traffic
         ways: list[Way] = []
         for front in fronts:
             beyond = self._beyond(front, 1 / len(fronts))
@@ -126,8 +135,8 @@ class Cruise:
         n_stop = min((n for n in (n_to_hit, n_to_close) if n is not None), default=None)
         self.rest(ways, n_stop)
         timer = None
-        if n_stop is not None and n_stop * self._pace.mean_s < 2 * traffic.longest_s:
-            timer = conn.env.timeout(self._pace.cycles_s(n_stop, rng))
+        if n_stop is not None and n_stop * self.pace.mean_s < 2 * traffic.longest_s:
+            timer = conn.env.timeout(self.pace.cycles_s(n_stop, rng))
         yield conn.sleep(timer, until_s=self._ages_at_s())
         if not self.under_way:
             return self._met
@@ -147,7 +156,7 @@ class Cruise:
         self._servers = frozenset(server for way in ways for server in (way.front, way.target))
         self._good = [way for way in ways if way.target.healthy]
         self._bad = [way for way in ways if not way.target.healthy]
-        self._pace = self._conn.traffic.pace(self._good)
+        self.pace = self._conn.traffic.pace(self._good)
         self._began_s = float(self._conn.env.now)
         self._n_stop = n_stop
         self._met = None
@@ -168,11 +177,11 @@ class Cruise:
 
     def _moment(self, elapsed_s: float) -> Moment:
         """Where the connection is, given that the request which needs steps has not begun."""
-        moment = self._pace.after(elapsed_s, self._conn.rng)
+        moment = self.pace.after(elapsed_s, self._conn.rng)
         for _ in range(_TRIES):
             if self._n_stop is None or moment.n_done < self._n_stop:
                 break
-            moment = self._pace.after(elapsed_s, self._conn.rng)
+            moment = self.pace.after(elapsed_s, self._conn.rng)
         return moment
 
     def _links(self) -> list[tuple[Link, float]]:

@@ -173,9 +173,10 @@ class Traffic:
     # ------------------------------------------------------------------ what the world tells
 
     def server_changed(self, server: Server) -> None:
-        if self._arrivals is None or not self._arrivals.meet():
-            for connection in self._near(server):
-                connection.on_server(server)
+        if self._arrivals is not None:
+            self._arrivals.meet()
+        for connection in self._near(server):
+            connection.on_server(server)
         self._tell()
 
     def _deletion(self, node: int) -> None:
@@ -215,9 +216,12 @@ class Traffic:
         if table is not self._targets[0]:
             self._targets = (table, targets(self.world, CLIENT_NODE, self.load.service, self.load.port))
         possible = self._targets[1]
-        if self.world.services[self.load.service].session_affinity_s is None or not possible:
-            return possible
-        return self._sticky(source, possible)
+        return self._sticky(source, possible) if self.is_sticky and possible else possible
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether a client's address decides its endpoint."""
+        return self.world.services[self.load.service].session_affinity_s is not None
 
     def _sticky(self, source: int, possible: tuple[Server, ...]) -> tuple[Server, ...]:
         """ClientIP affinity: the same endpoint while it is in the rules (iptables/proxier.go:1543-1561)."""
@@ -322,13 +326,12 @@ class Traffic:
         if ends_the_run(self.kind.name, self.load.options, why.seen):
             return
         began_s = float(self.env.now)
-        left = float("inf") if self.load.requests is None else self.load.requests - self.tally.n_requests
         until = self._changed
-        if left < float("inf"):
-            until = until | self.env.timeout(max(0.0, left) * self.timing.refused_cpu_s)
+        if self._n_left < float("inf"):
+            until = until | self.env.timeout(self._n_left * self.timing.refused_cpu_s)
         yield until
         now_s = float(self.env.now)
-        n = int(min(connection.rng.poisson((now_s - began_s) / cycle_s), max(0.0, left)))
+        n = int(min(connection.rng.poisson((now_s - began_s) / cycle_s), self._n_left))
         if n:
             like = Failure(
                 at_s=began_s,
@@ -340,8 +343,14 @@ class Traffic:
                 phase=Stage.CONNECTING.value,
             )
             self.tally.bursts.append(Burst(n, began_s, now_s, like))
-        if self.load.requests is not None and self.tally.n_requests >= self.load.requests:
+        if self._n_left == 0:
             self.stop()
+
+    @property
+    def _n_left(self) -> float:
+        """Requests until the load has made all that it is to make."""
+        n = self.load.requests
+        return float("inf") if n is None else max(0, n - self.tally.n_requests)
 
     def hangs(self, change: int) -> None:
         """One connection more or less of which nothing is heard. When all hang, ab waits its `-s` and exits."""

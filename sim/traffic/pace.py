@@ -109,9 +109,9 @@ class Pace:
         route, segment = self._places[_place(self._weights, rng)]
         return Moment(n, route, segment, *met_midway_s(segment.duration, rng))
 
-    def once(self, elapsed_s: float, rng: Generator) -> Moment | None:
-        """Where one cycle is *elapsed_s* after it began; None: it is over."""
-        return self._walk(self._route(rng), elapsed_s, 0, rng)[0]
+    def once(self, elapsed_s: float, rng: Generator) -> tuple[Moment | None, float]:
+        """Where one cycle is *elapsed_s* after it began; None and for how long, where it is over."""
+        return self._walk(self._route(rng), elapsed_s, 0, rng)
 
     def _stepped(self, elapsed_s: float, rng: Generator) -> Moment:
         n = 0

@@ -1,12 +1,13 @@
 """What can go wrong with nothing changing, and what of a load is refused because it is not modelled."""
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from sim.errors import UnsupportedInput
-from sim.scenario.distributions import Constant, Distribution, Exponential
-from sim.scenario.model import ClosedLoop, OpenLoop, ServerKind
+from sim.scenario.distributions import Constant, Distribution
+from sim.scenario.model import OpenLoop, ServerKind
 from sim.scenario.nginx_location import file_of
 from sim.traffic.answers import location_for
 from sim.traffic.keepalive import idle_limit_s
@@ -38,12 +39,23 @@ def _p_idle_too_long(traffic: "Traffic", server: Server) -> float:
     """A kept connection's pause is longer than the server's idle time-out."""
     if not traffic.keeps or server not in traffic.targets(0):
         return 0.0
-    pause: Distribution | None
-    if isinstance(traffic.load.arrivals, ClosedLoop):
-        pause = traffic.load.arrivals.think_time
-    else:
-        pause = Exponential(scale_s=traffic.load.connections / traffic.load.arrivals.rate_per_s)
-    return 0.0 if pause is None else p_longer(pause, idle_limit_s(server, traffic.load.path))
+    limit_s = idle_limit_s(server, traffic.load.path)
+    if isinstance(traffic.load.arrivals, OpenLoop):
+        return _p_round_longer(traffic.load.connections, traffic.load.arrivals, limit_s)
+    pause = traffic.load.arrivals.think_time
+    return 0.0 if pause is None else p_longer(pause, limit_s)
+
+
+def _p_round_longer(n: int, arrivals: OpenLoop, limit_s: float) -> float:
+    """A pool of *n* connections, the longest idle first, comes round later than *limit_s*: *n* arrivals take longer."""
+    mean = limit_s * arrivals.rate_per_s
+    if not arrivals.poisson or mean == float("inf"):
+        return float(n > mean)
+    ln_p, p = -mean, 0.0
+    for k in range(1, n + 1):  # Poisson: fewer than n arrivals in the time
+        p += math.exp(ln_p)
+        ln_p += math.log(mean / k) if mean > 0 else -float("inf")
+    return min(1.0, p) if mean > 0 else 1.0
 
 
 def _p_slow(traffic: "Traffic", server: Server) -> float:

@@ -5,7 +5,7 @@ shares the world, the cluster, what configurations say (answers.py, keepalive.py
 (clients.py) and the form of the rows; not the exchange, the cruise, the pace, the proxy or the fates.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -95,7 +95,7 @@ class Judge:
         self._n_left = NEVER if self.load.requests is None else self.load.requests
         self._n_ok: Counter[Host] = Counter()
         self._ok_at: Counter[int] = Counter()
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
         self._n_watch = 0
         self.connections = [Connection(self, index) for index in range(self.load.connections)]
         self._n_opened = len(self.connections)
@@ -247,7 +247,7 @@ class Judge:
         yield self.env.timeout(0)  # proxies settle at time zero
         self.rules_changed(CLIENT_NODE, self.load.service)
         if isinstance(self.load.arrivals, OpenLoop):
-            self._idle = list(self.connections)
+            self._idle = deque(self.connections)
             for connection in self.connections:
                 connection.task = self.clock.start(connection.serve())
             self.clock.start(self._arrive(self.load.arrivals))
@@ -325,9 +325,7 @@ class Judge:
             if not self._idle:
                 self._one_more()
                 continue
-            at = int(self.share() * len(self._idle))
-            self._idle[at], self._idle[-1] = self._idle[-1], self._idle[at]
-            self._begin_on(self._idle.pop())
+            self._begin_on(self._idle.popleft())
 
     def _begin_on(self, connection: Connection) -> None:
         connection.begins = True

@@ -103,8 +103,8 @@ def test_remaining_time_of_the_segment_met(streams):
 def test_one_cycle_of_an_open_loop(streams):
     """`once` follows one cycle and says when it is over."""
     rng = streams.take("once")
-    assert STEADY.once(0.011, rng) is None
-    moment = STEADY.once(0.004, rng)
+    assert STEADY.once(0.011, rng) == (None, pytest.approx(0.001))
+    moment, _ = STEADY.once(0.004, rng)
     assert moment is not None
     assert moment.remaining_s == pytest.approx(0.006)
     assert moment.elapsed_s == pytest.approx(0.004)

@@ -8,7 +8,7 @@ from assertions import assert_mean, assert_poisson
 from tiny import APP, GENERIC, NGINX, PLAIN, TIMING, Tiny, causes, seen
 
 from sim.errors import InputError, UnsupportedInput
-from sim.scenario.distributions import Constant
+from sim.scenario.distributions import Constant, Exponential
 from sim.scenario.model import ClosedLoop, NginxLocation, OpenLoop
 from sim.scenario.timing import Vanished
 
@@ -147,11 +147,46 @@ def test_open_loop_in_flight_at_a_stop(streams):
 
 
 def test_idle_limit_of_an_open_loop():
-    """Connections that the schedule leaves idle beyond the server's time-out are found closed; others are not."""
+    """The pool comes round in 0.1 s, the longest idle first: a shorter idle time-out ends all, a longer one none."""
     load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=100.0), connections=10, duration_s=30.0)
-    assert Tiny(load, nginx=replace(NGINX, keepalive_timeout_s=5.0)).run().n_failed == 0
-    tally = Tiny(load, nginx=replace(NGINX, keepalive_timeout_s=0.2)).run()
+    assert Tiny(load, nginx=replace(NGINX, keepalive_timeout_s=0.11)).run().n_failed == 0
+    tally = Tiny(load, nginx=replace(NGINX, keepalive_timeout_s=0.09)).run()
     assert set(causes(tally)) == {"idle_timeout_race"}
+    assert tally.n_failed == pytest.approx(
+        3000 / 2, abs=10
+    )  # each one found closed is followed by a fresh one
+
+
+def test_idle_limit_of_poisson_arrivals(streams):
+    """A kept connection is found closed where ten gaps are longer than the time-out: P(Poisson(15) < 10) = 0.0699."""
+    arrivals = OpenLoop(rate_per_s=100.0, poisson=True)
+    load = replace(PLAIN, arrivals=arrivals, connections=10, duration_s=300.0)
+    tally = Tiny(load, nginx=replace(NGINX, keepalive_timeout_s=0.15), seed=streams.seed).run()
+    p = 0.0699
+    expected = tally.n_requests * p / (1 + p)
+    assert tally.n_failed == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("poisson", [False, True])
+def test_answers_that_outlast_the_pool_are_counted_in_calm(poisson, streams):
+    """100 under way of a pool of 10: drawn in calm as stepped, in number and in connections; far fewer events."""
+    load = replace(
+        PLAIN, arrivals=OpenLoop(rate_per_s=500.0, poisson=poisson), connections=10, duration_s=20.0
+    )
+    image = replace(APP, service_time=Exponential(scale_s=0.2))
+    n_ok, n_kept, n_events = {}, {}, {}
+    for stepwise in (False, True):
+        ends = []
+        for replication in range(10):
+            tiny = Tiny(load, image=image, stepwise=stepwise, seed=streams.seed, replication=replication)
+            tiny.at(19.0, tiny.traffic.look)
+            tiny.at(19.0, lambda tiny=tiny, ends=ends: ends.append(len(tiny.traffic.connections)))
+            n_ok[stepwise] = n_ok.get(stepwise, 0) + tiny.run().n_ok
+        n_kept[stepwise] = np.mean(ends)
+        n_events[stepwise] = next(tiny.env._eid)
+    assert n_ok[False] == pytest.approx(n_ok[True], rel=0.01)
+    assert n_kept[False] == pytest.approx(n_kept[True], rel=0.1)
+    assert n_events[False] < n_events[True] / 20
 
 
 def test_closed_loop_counts_match_its_cycle(stepwise, streams):
