@@ -11,8 +11,8 @@ from sim.scenario.timing import Timing
 
 WITHOUT_CPU = frozenset({
     "volume_wait", "terminal_to_removed", "round_trip", "kubelet_reaction", "signal_delivery",
-    "signal_heard", "fast_stop", "graceful_exit",
-    "signal_heard_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
+    "signal_heard", "word_wait", "fast_stop", "graceful_exit",
+    "signal_heard_at_rest", "word_wait_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
 })  # fmt: skip
 """What a busy client does not stretch: waits by the clock; the way of a deletion to the signal, 22 ms with ab at full
 speed as without (validation/calibration/data/pod-stop-ab.csv); and the end of a server, hardly slower

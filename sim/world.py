@@ -67,6 +67,8 @@ class Server:
         """A liveness or startup probe has given up on it; the rollout has nothing to do with that."""
         self.cut_s: float | None = None
         """When the worker closed its connections while its master still held the listener."""
+        self.word_s: float | None = None
+        """When nginx's master told its worker to end at once."""
         self.n_restarts = 0
         self.removed_files: set[str] = set()
         self._connections: dict[object, None] = {}
@@ -95,9 +97,17 @@ class Server:
         """The container is started anew in its network namespace: a new process, the image's own files."""
         self.n_restarts += 1
         self.stop, self.killed, self.cut_by_own_limit = None, False, False
-        self.restarting, self.cut_s = False, None
+        self.restarting, self.cut_s, self.word_s = False, None, None
         self.removed_files.clear()
         self.move(P.STARTING)
+
+    def hear(self, behaviour: StopBehaviour, phase: ServerPhase) -> None:
+        """It acts on a signal: *behaviour* holds, in *phase*, which it may have been in for want of a core."""
+        self.stop = behaviour
+        if self.phase is not phase:
+            self.move(phase)
+        else:
+            self.world.server_changed(self)
 
     def cut(self) -> None:
         """The worker of a fast stop is gone with its connections; its master, with the listener, not yet."""

@@ -108,16 +108,18 @@ class RunningContainer:
         requests lost 7 and 11 of them, sent 50 to 80 ms before it ended (validation/observations/drawn-1-05).
         """
         server, at_once = self.server, behaviour.exit is ExitWhen.AT_ONCE
-        heard_s = self._end_delay("signal_heard")
-        if heard_s > 0 and server.phase is P.LISTENING and server.image.server is not ServerKind.NGINX:
-            server.move(P.DEAF)
-        yield self._env.timeout(heard_s)
+        deaf_s = heard_s = self._end_delay("signal_heard")
+        if server.image.server is ServerKind.NGINX:
+            deaf_s = min(heard_s, self._end_delay("word_wait")) if at_once else 0.0
+        yield self._env.timeout(heard_s - deaf_s)
+        if deaf_s > 0:
+            if self._lives(life) and server.phase is P.LISTENING:
+                server.word_s = float(self._env.now)
+                server.move(P.DEAF)
+            yield self._env.timeout(deaf_s)
         if not self._lives(life) or (server.stop is not None and (server.phase is P.DEAF or not at_once)):
             return
-        server.stop = behaviour
-        goal = P.DEAF if at_once else P.DRAINING
-        if server.phase is not goal:  # a single process is deaf already
-            server.move(goal)
+        server.hear(behaviour, P.DEAF if at_once else P.DRAINING)
         yield from self._wind_down(behaviour, life)
 
     def _end_delay(self, name: str) -> float:

@@ -67,6 +67,8 @@ class Timing:
     # servers; "at rest" when no deletion is at work on the node
     signal_heard: Distribution  # signal in the process to the server acting on it; it serves on meanwhile
     signal_heard_at_rest: Distribution
+    word_wait: Distribution  # of that, nginx: its master's word written to its worker reading it
+    word_wait_at_rest: Distribution
     fast_stop: Distribution  # a fast stop: last read of the server to its sockets closed
     fast_stop_at_rest: Distribution
     graceful_exit: Distribution  # last connection ended to the process gone

@@ -16,7 +16,18 @@ from sim.traffic.clients import IDEMPOTENT
 from sim.traffic.cruise import Cruise, Resume
 from sim.traffic.hop import Hop
 from sim.traffic.keepalive import min_idle_s
-from sim.traffic.links import BackendBroken, Failed, HungAtTheEnd, Link, LoadOver, Stage, closes_idle, hit
+from sim.traffic.links import (
+    BackendBroken,
+    Failed,
+    HungAtTheEnd,
+    Link,
+    LoadOver,
+    Stage,
+    closes_idle,
+    ends_its_pass,
+    hit,
+    is_read_in_last_pass,
+)
 from sim.traffic.routing import (
     SYN_AGAIN_AFTER_S,
     SYN_GIVES_UP_AFTER_S,
@@ -289,7 +300,7 @@ class Connection:
             sent_s = (
                 self.traffic.client_segment_s(Stage.SENT, self.rng) if resume is None else resume.remaining_s
             )
-            yield from self.spend(Stage.SENT, sent_s)
+            yield from self.spend(Stage.SENT, sent_s, met=resume is not None)
         if stage is not Stage.READING:
             if proxy is not None:
                 yield from haproxy.handle(self, proxy, resume if behind else None)
@@ -390,11 +401,16 @@ class Connection:
         self._deadline_cause = cause
 
     def spend(
-        self, stage: Stage, duration_s: float, *, until: Callable[[], bool] | None = None
+        self,
+        stage: Stage,
+        duration_s: float,
+        *,
+        until: Callable[[], bool] | None = None,
+        met: bool = False,
     ) -> Generator[simpy.Event, Any, bool]:
         """Pass *duration_s* in *stage*, unless the world ends it. A deaf server makes no progress.
 
-        With *until* it ends when that holds; whether it did.
+        With *until* it ends when that holds; whether it did. *met*: it was under way when the last change came.
 
         Raises
         ------
@@ -406,10 +422,16 @@ class Connection:
         left_s = duration_s
         if stage is Stage.STREAMING and left_s <= 0:
             return False  # the answer left in one piece
+        reader = self._reader(stage)
+        if reader is not None and not met:
+            reader.sent_s = float(self.env.now)
+        unheard = reader is not None and (met or not ends_its_pass(reader.server))
         while True:
             self._check(stage)
             if until is not None and until():
                 return True
+            if unheard and reader is not None and is_read_in_last_pass(reader):
+                return False
             frozen = self._frozen(stage)
             if not frozen and left_s <= 0:
                 return False
@@ -417,6 +439,12 @@ class Connection:
             done = yield from self.pause(NEVER if frozen else left_s)
             if not frozen:
                 left_s = 0.0 if done else left_s - (float(self.env.now) - began_s)
+
+    def _reader(self, stage: Stage) -> Link | None:
+        """The connection on which a request waits to be read."""
+        if stage is not Stage.SENT:
+            return None
+        return self.hop.link if self.hop.inside else self.link
 
     def _frozen(self, stage: Stage) -> bool:
         links = (self.link, self.hop.link if self.hop.inside else None)

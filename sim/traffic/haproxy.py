@@ -187,7 +187,7 @@ def _exchange(conn: "Connection", proxy: Proxy, resume: "Resume | None") -> Step
             if answer.longest_gap_s > limit_s:
                 yield from conn.spend(stage, limit_s)
                 raise Failed(Seen.TRUNCATED, Cause.PROXY_SERVER_TIMEOUT, stage, link.server.pod.name)
-        yield from conn.spend(stage, duration_s)
+        yield from conn.spend(stage, duration_s, met=here is not None)
     hop.inside = False
 
 

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from sim.outcomes import Cause, Seen
-from sim.scenario.model import OnBusy, OnIdle, OnListener
+from sim.scenario.model import OnBusy, OnIdle, OnListener, ServerKind
 from sim.world import Server, ServerPhase
 
 
@@ -39,6 +39,8 @@ class Link:
     It waits for one pass to end and for its turn in the next: half of the time each. Of a first request the
     first half is spent in the accept queue.
     """
+    sent_s: float = 0.0
+    """When its last request was written."""
     idle_since_s: float = 0.0
     young: bool = False
     """Its request came before nginx's keepalive_min_timeout was over: a drain does not hold it for idle."""
@@ -155,10 +157,32 @@ def closes_idle(link: Link) -> bool:
     return server.phase in (ServerPhase.EXITED, ServerPhase.VANISHED) or _cut(link)
 
 
-def announces_close(server: Server) -> bool:
+def announces_close(link: Link) -> bool:
     """Whether an answer whose header is built now carries `Connection: close`."""
+    server = link.server
+    tells = server.phase is ServerPhase.DRAINING or (ends_its_pass(server) and link.sent_s >= _word_s(server))
+    return tells and server.stop is not None and server.stop.idle is not OnIdle.KEEP
+
+
+def ends_its_pass(server: Server) -> bool:
+    """A fast stop of nginx: what has come while the worker waited for its core is read and answered, nothing after it.
+
+    In one pass of its event loop it reads what came before its master's word, the word, and what came after it; the
+    answers to the last say `Connection: close` (nginx 1.22 src/os/unix/ngx_process_cycle.c, `ngx_terminate`, and
+    src/http/ngx_http_header_filter_module.c). Seen in validation/calibration/data/pod-stop-ab-hook.csv: late_reads.
+    """
     return (
-        server.phase is ServerPhase.DRAINING
+        server.phase is ServerPhase.DEAF
         and server.stop is not None
-        and server.stop.idle is not OnIdle.KEEP
+        and server.image.server is ServerKind.NGINX
     )
+
+
+def is_read_in_last_pass(link: Link) -> bool:
+    """Whether that pass reads the request that waits on *link*: not of a connection that it has yet to accept."""
+    accepted = not link.first or not (link.unseen or link.sent_s >= _word_s(link.server))
+    return accepted and ends_its_pass(link.server)
+
+
+def _word_s(server: Server) -> float:
+    return float("inf") if server.word_s is None else server.word_s

@@ -393,7 +393,7 @@ class Traffic:
         if link.n_requests >= self.requests_per_link(link.server):
             return True
         aged = float(self.env.now) - link.opened_s > age_limit_s(link.server)
-        return aged or (built_now and announces_close(link.server))
+        return aged or (built_now and announces_close(link))
 
     def is_hazardous(self, server: Server) -> bool:
         """Whether requests to *server* can fail with nothing changing: then none may be skipped."""

@@ -277,7 +277,7 @@ class Connection:
         host = link.host
         if (
             link.n_requests >= host.max_requests
-            or (not host.calm and host.announces)
+            or (not host.calm and host.announces(link.sent_s))
             or self.clock.now_s - link.opened_s > host.max_age_s
         ):
             link.announced = True
@@ -298,6 +298,12 @@ class Connection:
         clock, link, back = self.clock, self.link, self.back
         assert link is not None
         ends_s = clock.now_s + for_s
+        waits_on = None
+        if stage is Stage.SENT:
+            waits_on = back if self.inside and back is not None else link
+            waits_on.sent_s = clock.now_s
+            if waits_on.host.last_pass:
+                waits_on = None  # too late to be read
         while True:
             stands = False
             if not link.host.calm or (back is not None and not back.host.calm):
@@ -305,6 +311,10 @@ class Connection:
                 stands = self._stands(stage)
             if until is not None and until():
                 return True
+            if waits_on is not None and waits_on.host.last_pass:
+                late = waits_on.in_backlog or waits_on.sent_s >= waits_on.host.word_s
+                if waits_on.n_requests > 1 or not late:
+                    return False
             now_s = clock.now_s
             if not stands and ends_s <= now_s:
                 return False

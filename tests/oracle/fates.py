@@ -24,6 +24,7 @@ class Link:
     in_backlog: bool
     """Of a request that its server has not read: it missed the pass of the event loop now under way."""
     n_requests: int = 0
+    sent_s: float = 0.0
     idle_since_s: float = 0.0
     young: bool = False
     fin: bool = False

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.random import Generator
+from oracle.clock import NEVER
 from oracle.draws import Draw, draws
 
 from sim.proxies import BackendServer
 from sim.proxies import Proxy as LiveProxy
-from sim.scenario.model import HAProxyBackend, OnBusy, OnIdle, OnListener
+from sim.scenario.model import HAProxyBackend, OnBusy, OnIdle, OnListener, ServerKind
 from sim.traffic.answers import answer_of
 from sim.traffic.keepalive import age_limit_s, idle_limit_s, min_idle_s, requests_per_link
 from sim.world import Server, ServerPhase
@@ -52,6 +53,7 @@ class Host:
         self.restarting = server.restarting
         self.n_restarts = server.n_restarts
         self.cut_s = server.cut_s
+        self.word_s = NEVER if server.word_s is None else server.word_s
 
     def closes_listener(self) -> bool:
         return self.stop is not None and self.stop.listener is OnListener.CLOSE
@@ -65,10 +67,16 @@ class Host:
     def closes_unused(self) -> bool:
         return self.stop is not None and self.stop.unused is OnIdle.CLOSE
 
+    def announces(self, sent_s: float) -> bool:
+        """An answer whose header leaves now says `Connection: close`; its request was written at *sent_s*."""
+        says = self.phase is P.DRAINING or (self.last_pass and sent_s >= self.word_s)
+        return says and self.stop is not None and self.stop.idle is not OnIdle.KEEP
+
     @property
-    def announces(self) -> bool:
-        """Answers whose header leaves now say `Connection: close`."""
-        return self.phase is P.DRAINING and self.stop is not None and self.stop.idle is not OnIdle.KEEP
+    def last_pass(self) -> bool:
+        """nginx has heard its SIGTERM: it still answers what has come by now."""
+        is_nginx = self.server.image.server is ServerKind.NGINX
+        return is_nginx and self.phase is P.DEAF and self.stop is not None
 
 
 @dataclass(slots=True, eq=False)

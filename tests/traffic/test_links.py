@@ -6,7 +6,7 @@ from tiny import APP, GENERIC, Tiny
 from sim.outcomes import Cause, Seen
 from sim.scenario.model import ExitWhen, OnBusy, OnIdle, OnListener, StopBehaviour
 from sim.servers import FAST_STOP, stop_behaviour
-from sim.traffic.links import Link, Stage, announces_close, closes_idle, hit
+from sim.traffic.links import Link, Stage, announces_close, closes_idle, hit, is_read_in_last_pass
 from sim.world import ServerPhase
 
 P, S, C = ServerPhase, Stage, Cause
@@ -48,6 +48,34 @@ def test_nginx_by_phase_and_stage(phase, stop, stage, n_requests, unseen, fate):
     assert hit(stage, link_in(phase, stop, n_requests=n_requests, unseen=unseen)) == fate
 
 
+@pytest.mark.parametrize(
+    ("n_requests", "unseen", "sent_s", "read", "told"),
+    [
+        (LATER, True, 0.9, True, False),  # before the word: answered as ever
+        (LATER, True, 1.1, True, True),
+        (FIRST, False, 0.9, True, False),
+        (FIRST, True, 0.9, False, False),  # still in the accept queue
+        (FIRST, False, 1.1, False, True),
+    ],
+)
+def test_last_pass(n_requests, unseen, sent_s, read, told):
+    """SIGTERM: nginx reads before and after the word of its master, in one pass; after it, it says that it closes."""
+    link = link_in(P.DEAF, FAST_STOP, n_requests=n_requests, unseen=unseen)
+    link.sent_s, link.server.word_s = sent_s, 1.0
+    assert is_read_in_last_pass(link) == read
+    assert announces_close(link) == told
+    link.server.stop = None
+    assert not is_read_in_last_pass(link)
+    assert not announces_close(link)
+
+
+def test_another_server_has_no_last_pass():
+    """A process that has lost its core, or ends by its signal's default, reads nothing more."""
+    link = link_in(P.DEAF, FAST_STOP)
+    link.server.image = GENERIC
+    assert not is_read_in_last_pass(link)
+
+
 @pytest.mark.parametrize("stage", [S.IN_SERVICE, S.STREAMING])
 def test_sigkill_is_named(stage):
     """SIGKILL at the end of the grace period is another cause than the stop signal."""
@@ -87,7 +115,7 @@ def test_every_drain(listener, idle, busy, unused):
     assert (hit(S.IN_SERVICE, later) is not None) == cut
     assert (hit(S.STREAMING, later) is not None) == cut
     assert closes_idle(later) == (idle is OnIdle.CLOSE)
-    assert announces_close(later.server) == (idle is not OnIdle.KEEP)
+    assert announces_close(later) == (idle is not OnIdle.KEEP)
 
 
 def test_connections_after_the_cut_wait_for_the_listener():

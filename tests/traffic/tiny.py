@@ -176,20 +176,27 @@ class Tiny:
         takes_s: float = 0.002,
         master_s: float = 0.0,
         gone_s: float = 0.2,
+        word_s: float = 0.0,
     ) -> None:
         """The stop signal, as the kubelet's side of a server has it, with constant times.
 
-        *takes_s*: a fast stop until its connections are closed, *master_s*: until its listener is, *gone_s*:
-        from the exit until the address has vanished.
+        *word_s*: nginx's master's word until its worker reads it, *takes_s*: a fast stop until its connections are
+        closed, *master_s*: until its listener is, *gone_s*: from the exit until the address has vanished.
         """
-        self.env.process(self._stop(self.server(pod), signal, takes_s, master_s, gone_s))
+        self.env.process(self._stop(self.server(pod), signal, takes_s, master_s, gone_s, word_s))
 
-    def _stop(self, server: Server, signal: str, takes_s: float, master_s: float, gone_s: float) -> Any:
+    def _stop(
+        self, server: Server, signal: str, takes_s: float, master_s: float, gone_s: float, word_s: float
+    ) -> Any:
         behaviour = stop_behaviour(server.container, server.image, signal)
+        if word_s > 0:
+            server.word_s = float(self.env.now)
+            server.move(ServerPhase.DEAF)
+            yield self.env.timeout(word_s)
         server.stop = behaviour
         match behaviour.exit:
             case ExitWhen.AT_ONCE:
-                server.move(ServerPhase.DEAF)
+                server.hear(behaviour, ServerPhase.DEAF)
                 yield self.env.timeout(takes_s)
                 if master_s > 0:
                     server.cut()

@@ -50,9 +50,10 @@ def nginx_of(uid: str) -> tuple[int, int]:
 
 
 def stop_events(master: int, worker: int) -> dict[str, str]:
-    """Events that tell a stop: the signal, the worker's reads and its news from the master, ends of its sockets."""
+    """Events that tell a stop: signal, the master's word and its reading, the worker's reads, ends of its sockets."""
     return {
         "signal/signal_generate": f"pid == {master}",
+        "syscalls/sys_enter_sendmsg": f"common_pid == {master}",
         "sock/inet_sock_set_state": "sport == 80",
         "syscalls/sys_exit_recvfrom": f"common_pid == {worker}",
         "syscalls/sys_exit_recvmsg": f"common_pid == {worker}",
@@ -65,7 +66,8 @@ def stop_times(
 ) -> dict[str, float | str]:
     """Times after the deletion at which the stop of one nginx went on; empty where it was not seen. [s]
 
-    A fast stop is deaf from the master's word (it ends the loop that reads) until its sockets close.
+    A fast stop is deaf from the master's word (it ends the loop that reads) until its sockets close; what had come
+    before that is still read (`late_reads`), and its answer says that the connection closes.
     """
     after = [e for e in events if e.at_s >= deleted_s]
 
@@ -73,6 +75,7 @@ def stop_times(
         return round(pick(times) - deleted_s, 6) if times else ""
 
     news = [e.at_s for e in after if e.event == "sys_recvmsg" and e.pid == worker and _got_something(e)]
+    words = [e.at_s for e in after if e.event == "sys_sendmsg" and e.pid == master]
     reads = [e.at_s for e in after if e.event == "sys_recvfrom" and e.pid == worker and _got_something(e)]
     ends = [
         e for e in after
@@ -83,7 +86,9 @@ def stop_times(
     last_ends = [e for e in ends if news and e.at_s >= max(news)]
     return {
         "signal_s": at([e.at_s for e in after if e.event == "signal_generate"], min),
+        "word_s": at([at_s for at_s in words if news and at_s <= max(news)], max),
         "told_s": at(news, max),
+        "late_reads": str(sum(at_s > max(news) for at_s in reads)) if news else "",
         "last_read_s": at(reads, max),
         "first_close_s": at([e.at_s for e in last_ends], min),
         "last_close_s": at([e.at_s for e in last_ends], max),
