@@ -11,8 +11,8 @@ from sim.scenario.timing import Timing
 
 WITHOUT_CPU = frozenset({
     "volume_wait", "terminal_to_removed", "round_trip", "kubelet_reaction", "signal_delivery",
-    "signal_heard", "word_wait", "fast_stop", "graceful_exit",
-    "signal_heard_at_rest", "word_wait_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
+    "signal_heard", "core_wait", "fast_stop", "graceful_exit",
+    "signal_heard_at_rest", "core_wait_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
 })  # fmt: skip
 """What a busy client does not stretch: waits by the clock; the way of a deletion to the signal, 22 ms with ab at full
 speed as without (validation/calibration/data/pod-stop-ab.csv); and the end of a server, hardly slower
@@ -52,6 +52,10 @@ class Delays:
         if pressure.saturated and (measured := self.timing.saturated.get(name)) is not None:
             return measured.draw_s(self.rng)
         return latency.draw_s(self.rng) * (1.0 if name in WITHOUT_CPU else pressure.stretch)
+
+    def share(self) -> float:
+        """Any of 0 to 1."""
+        return float(self.rng.random())
 
     def chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)

@@ -37,7 +37,9 @@ def shipped_timing(name="defaults") -> Timing:
     return load_timing(name, beside=SOURCE)
 
 
-def constant_timing(*, p_first_kick=1.0, p_second_kick=1.0, proxy_min_interval_s=1.0, **seconds) -> Timing:
+def constant_timing(
+    *, p_first_kick=1.0, p_second_kick=1.0, p_word_wakes=1.0, proxy_min_interval_s=1.0, **seconds
+) -> Timing:
     """A profile without chance: every latency is constant, zero unless given; at rest as otherwise. [s]"""
     base = shipped_timing()
     latencies = [f.name for f in fields(Timing) if isinstance(getattr(base, f.name), Distribution)]
@@ -47,6 +49,7 @@ def constant_timing(*, p_first_kick=1.0, p_second_kick=1.0, proxy_min_interval_s
         name="constant",
         p_first_kick=p_first_kick,
         p_second_kick=p_second_kick,
+        p_word_wakes=p_word_wakes,
         proxy_min_interval_s=proxy_min_interval_s,
         saturated={},
         **{name: Constant(value_s=seconds.get(name.removesuffix("_at_rest"), 0.0)) for name in latencies},

@@ -35,6 +35,7 @@ FACTOR: Final = 2.0
 SHARES: Final[Mapping[str, tuple[float, float]]] = {
     "p_first_kick": (0.0, 1.0),
     "p_second_kick": (0.0, 1.0),
+    "p_word_wakes": (0.0, 1.0),
     "node_utilisation": (0.0, 0.9),
 }
 """Fields that are no durations, with the range that another cluster may have."""

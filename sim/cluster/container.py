@@ -103,24 +103,33 @@ class RunningContainer:
     def _stop(self, behaviour: StopBehaviour, life: simpy.Event) -> Process:
         """It hears the signal when it gets a core.
 
-        nginx's worker serves on while its master waits (validation/calibration/FINDINGS.md). A server of one process
-        reads nothing meanwhile, and the signal comes before what has arrived: a Go server that was to finish its
-        requests lost 7 and 11 of them, sent 50 to 80 ms before it ended (validation/observations/drawn-1-05).
+        nginx's worker serves on while its master waits, but for its own wait at the end (validation/calibration/
+        FINDINGS.md). A server of one process reads nothing meanwhile, and the signal comes before what has arrived: a
+        Go server that was to finish its requests lost 7 and 11 of them, sent 50 to 80 ms before it ended
+        (validation/observations/drawn-1-05).
         """
         server, at_once = self.server, behaviour.exit is ExitWhen.AT_ONCE
         deaf_s = heard_s = self._end_delay("signal_heard")
         if server.image.server is ServerKind.NGINX:
-            deaf_s = min(heard_s, self._end_delay("word_wait")) if at_once else 0.0
+            deaf_s = min(heard_s, self._end_delay("core_wait")) if at_once else 0.0
         yield self._env.timeout(heard_s - deaf_s)
-        if deaf_s > 0:
-            if self._lives(life) and server.phase is P.LISTENING:
-                server.word_s = float(self._env.now)
-                server.move(P.DEAF)
+        if deaf_s > 0 and self._lives(life) and server.phase is P.LISTENING:
+            yield from self._wait_for_a_core(deaf_s)
+        else:
             yield self._env.timeout(deaf_s)
         if not self._lives(life) or (server.stop is not None and (server.phase is P.DEAF or not at_once)):
             return
         server.hear(behaviour, P.DEAF if at_once else P.DRAINING)
         yield from self._wind_down(behaviour, life)
+
+    def _wait_for_a_core(self, wait_s: float) -> Process:
+        """Nothing is read; the word of nginx's master is what wakes its worker, or comes while that waits already."""
+        delays, server = self._delays, self.server
+        server.move(P.DEAF)
+        before_s = 0.0 if delays.chance(delays.timing.p_word_wakes) else delays.share() * wait_s
+        yield self._env.timeout(before_s)
+        server.word_s = float(self._env.now)
+        yield self._env.timeout(wait_s - before_s)
 
     def _end_delay(self, name: str) -> float:
         return self._delays(self._cpu.latency(name))

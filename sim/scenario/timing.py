@@ -67,8 +67,13 @@ class Timing:
     # servers; "at rest" when no deletion is at work on the node
     signal_heard: Distribution  # signal in the process to the server acting on it; it serves on meanwhile
     signal_heard_at_rest: Distribution
-    word_wait: Distribution  # of that, nginx: its master's word written to its worker reading it
-    word_wait_at_rest: Distribution
+    core_wait: (
+        Distribution  # nginx: at the end of that its worker waits for a core so long, and reads nothing
+    )
+    core_wait_at_rest: Distribution
+    p_word_wakes: (
+        float  # share of stops in which it sleeps until its master's word; else that comes while it waits
+    )
     fast_stop: Distribution  # a fast stop: last read of the server to its sockets closed
     fast_stop_at_rest: Distribution
     graceful_exit: Distribution  # last connection ended to the process gone
@@ -95,6 +100,7 @@ class Timing:
 _SCALARS: Final = (
     "p_first_kick",
     "p_second_kick",
+    "p_word_wakes",
     "proxy_min_interval_s",
     "refused_cpu_s",
     "ab_spin_cpu_s",

@@ -303,13 +303,32 @@ def test_a_server_of_one_process_reads_nothing_while_it_waits_for_its_core(at_on
     assert world.times("exited", "red") == [pytest.approx(signal_s + HEARD_S + ends_s)]
 
 
-def test_a_worker_of_nginx_serves_on_while_its_master_waits():
-    """Two processes: the worker stops to read when it has the master's word."""
+@pytest.mark.parametrize("wait_s", [0.0, 0.01, 1.0])
+@pytest.mark.parametrize("wakes", [True, False])
+def test_a_worker_of_nginx_serves_on_while_its_master_waits(wait_s, wakes):
+    """Two processes: the worker stops to read when it waits for its core with the master's word before it.
+
+    That word wakes it, or comes while it waits; it never waits since before the signal.
+    """
     d = deployment(replicas=1, strategy=Recreate())
-    timing = constant_timing(**T, signal_heard=HEARD_S)
-    world = SmallWorld(scenario(d, updates=[(1.0, updated(d))]), timing=timing).run(30)
+    timing = constant_timing(**T, signal_heard=HEARD_S, core_wait=wait_s, p_word_wakes=float(wakes))
+    world = SmallWorld(scenario(d, updates=[(1.0, updated(d))]), timing=timing).run(0.9)
+    [server] = [each for pod in world.world.pods.values() for each in pod.servers.values()]
+    word_s: list[float | None] = []
+    world.watch(0.0005, lambda: word_s.append(server.word_s))
+    world.run(30)
     [signal_s] = world.times("stop_signal", "red")
-    assert world.times("deaf", "red") == [pytest.approx(signal_s + HEARD_S)]
+    deaf_s = min(wait_s, HEARD_S)
+    assert world.times("deaf", "red") == [pytest.approx(signal_s + HEARD_S - deaf_s)]
+    assert world.times("exited", "red") == [pytest.approx(signal_s + HEARD_S + FAST_STOP_S)]
+    written_s = {each for each in word_s if each is not None}
+    if deaf_s == 0:
+        assert not written_s
+    elif wakes:
+        assert list(written_s) == [pytest.approx(signal_s + HEARD_S - deaf_s)]
+    else:
+        assert all(signal_s + HEARD_S - deaf_s < each < signal_s + HEARD_S for each in written_s)
+        assert len(written_s) == 1
 
 
 # ---------------------------------------------------------------- several containers

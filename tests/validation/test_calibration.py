@@ -1,5 +1,6 @@
 """The measured profiles come from the calibration's own data and from nothing else."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 
 from validation.calibration import profile
 from validation.calibration.cli import STEPS, app
+from validation.lab.cluster import Lab
 from validation.observations import FOLDER
 
 DATA = Path(profile.__file__).with_name("data")
@@ -45,4 +47,14 @@ def test_without_a_lab_it_says_so(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["--data", str(tmp_path / "data")])
     assert done.exit_code == 1
     assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_missing_client_is_named_before_anything_is_measured(tmp_path, monkeypatch):
+    """A stop without its client would be recorded as one that nobody noticed."""
+    monkeypatch.setattr(Lab, "find", classmethod(lambda cls, name: None))
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in {"ab", "wrk"} else f"/usr/bin/{name}")
+    done = CliRunner().invoke(app, ["--data", str(tmp_path / "data")])
+    assert done.exit_code == 1
+    assert done.stderr.strip().endswith("ab, wrk: not on this host; apt-get install apache2-utils wrk")
     assert not (tmp_path / "data").exists()

@@ -8,6 +8,7 @@ RUNS = 200
 KNOWN_MISSES = {
     "close-noprestop-term": "one run of 36 lies below, and too wide: slow starts in the profile lengthen rollouts",
     "proxy-noprestop-term": "too wide by a few: how many of the hung connects come round again, old ports and all",
+    "tutorial-ab-direct": "too wide by 2: seven replays of the same stage on the lab gave 7 to 18",
 }
 """Named in README with their likely reasons; a case that is met again must leave this list."""
 

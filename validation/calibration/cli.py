@@ -6,6 +6,7 @@ on with what is missing.
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from validation.calibration.profile import MACHINE, write_profiles
 from validation.lab.cluster import Lab, cache_dir
-from validation.lab.commands import CommandFailed, run
+from validation.lab.commands import CommandFailed, LabError, run
 from validation.lab.steps import Steps
 from validation.observations import write_aside
 from validation.one_line import one_line_errors
@@ -25,6 +26,8 @@ from validation.one_line import one_line_errors
 app = typer.Typer(help="Measure the latencies of the timing profile on the lab, with runs of its own.")
 
 STEP_TIMEOUT_S: Final = 900.0
+TOOLS: Final = {"ab": "apache2-utils", "wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy", "ss": "iproute2"}
+"""What the steps run on the host itself, and Debian's package of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ STEPS: Final = (
     Step("loopback-cost.csv", "request_cost", ("--repeats", "4"), on_lab=False),
     Step("cycles-busy-1.csv", "pod_cycles", ("--busy", "--patience", "6", "--idle", "3", "--seconds", "150")),
     Step("steady.csv", "steady"),
+    Step("phases.csv", "phases"),
     Step("pod-stop-ab.csv", "pod_stop_clients", ("ab", "--runs", "16", "--hook", "0")),
     Step("pod-stop-ab-hook.csv", "pod_stop_clients", ("ab", "--runs", "16", "--hook", "2.5")),
 )
@@ -78,6 +82,7 @@ def calibrate(
     """
     with one_line_errors("rollsim calibrate", interrupted="the steps that ended are kept"):
         lab = Lab.find(name)
+        check_tools()
         data.mkdir(parents=True, exist_ok=True)
         if not (data / MACHINE).exists():
             write_aside(data / MACHINE, (json.dumps(machine(lab), indent=1) + "\n").encode())
@@ -86,6 +91,19 @@ def calibrate(
             profiles.mkdir(parents=True, exist_ok=True)
             for path in write_profiles(data, profiles):
                 typer.echo(path)
+
+
+def check_tools() -> None:
+    """The steps run clients and servers of this host, beside the lab.
+
+    Raises
+    ------
+    LabError
+        Some are missing, by name.
+    """
+    if missing := [name for name in TOOLS if shutil.which(name) is None]:
+        packages = " ".join(sorted({TOOLS[name] for name in missing}))
+        raise LabError(f"{', '.join(missing)}: not on this host; apt-get install {packages}")
 
 
 def machine(lab: Lab) -> dict[str, str]:

@@ -98,6 +98,8 @@ def kernel_trace(
     if not (TRACEFS / "instances").is_dir():
         subprocess.run(["mount", "-t", "tracefs", "nodev", str(TRACEFS)], check=False, capture_output=True)
     path = TRACEFS / "instances" / name
+    with suppress(OSError):
+        path.rmdir()  # of a run that was killed
     path.mkdir()
     trace: KernelTrace | None = None
     try:

@@ -57,6 +57,8 @@ def stop_events(master: int, worker: int) -> dict[str, str]:
         "sock/inet_sock_set_state": "sport == 80",
         "syscalls/sys_exit_recvfrom": f"common_pid == {worker}",
         "syscalls/sys_exit_recvmsg": f"common_pid == {worker}",
+        "sched/sched_waking": f"pid == {worker}",
+        "sched/sched_switch": f"next_pid == {worker} || prev_pid == {worker}",
         "sched/sched_process_exit": "",
     }
 
@@ -86,6 +88,7 @@ def stop_times(
     last_ends = [e for e in ends if news and e.at_s >= max(news)]
     return {
         "signal_s": at([e.at_s for e in after if e.event == "signal_generate"], min),
+        "runnable_s": at([waits_from(after, worker, max(news))] if news else [], max),
         "word_s": at([at_s for at_s in words if news and at_s <= max(news)], max),
         "told_s": at(news, max),
         "late_reads": str(sum(at_s > max(news) for at_s in reads)) if news else "",
@@ -97,6 +100,18 @@ def stop_times(
         "worker_exit_s": at([exits[worker]] if worker in exits else [], min),
         "master_exit_s": at([exits[master]] if master in exits else [], min),
     }
+
+
+def waits_from(events: Sequence[TraceEvent], pid: int, at_s: float) -> float:
+    """From when on the process that runs at *at_s* had waited for its core before. [s]"""
+    switches = [e for e in events if e.event == "sched_switch" and e.at_s <= at_s]
+    run_s = max((e.at_s for e in switches if e.fields["next_pid"] == str(pid)), default=at_s)
+    left = [e for e in switches if e.fields["prev_pid"] == str(pid) and e.at_s <= run_s]
+    if left and left[-1].fields["prev_state"].startswith("R"):
+        return left[-1].at_s  # it was sent away, not asleep
+    since_s = left[-1].at_s if left else 0.0
+    wakings = [e.at_s for e in events if e.event == "sched_waking" and since_s <= e.at_s <= run_s]
+    return min(wakings, default=run_s)
 
 
 def _got_something(event: TraceEvent) -> bool:

@@ -79,6 +79,8 @@ def _server_end(path: Path, suffix: str, which: str) -> list[str]:
     return [
         _entry(f"signal_heard{suffix}", _heard(rows),
                f"{which}; SIGTERM generated to the master's word read by the worker"),
+        _entry(f"core_wait{suffix}", _waited(rows),
+               f"{which}; the worker runnable to its reading of the word, without a core between"),
         _entry(f"fast_stop{suffix}", [r["last_close_s"] - _deaf_from(r) for r in rows],
                f"{which}; the worker's last read, or the master's word, to its last socket closed"),
         _entry(f"graceful_exit{suffix}", [r["master_exit_s"] - r["last_close_s"] for r in rows],
@@ -86,22 +88,44 @@ def _server_end(path: Path, suffix: str, which: str) -> list[str]:
     ]  # fmt: skip
 
 
+_SEEN_WHOLE: Final = {"signal_s", "runnable_s", "word_s", "told_s", "last_close_s", "master_exit_s"}
+WAKES_WITHIN_S: Final = 50e-6
+"""The trace notes the word when its call begins, and the waking somewhat later."""
+
+
 def _stops(path: Path) -> list[dict[str, float]]:
     """The times of each stop that was seen from its signal to its end. [s]"""
     rows = [{k: float(v) for k, v in row.items() if k.endswith("_s") and v} for row in _rows(path)]
-    return [row for row in rows if {"signal_s", "told_s", "last_close_s", "master_exit_s"} <= set(row)]
+    return [row for row in rows if set(row) >= _SEEN_WHOLE]
 
 
 def _heard(rows: Iterable[Mapping[str, float]]) -> list[float]:
     return [row["told_s"] - row["signal_s"] for row in rows]
 
 
+def _waited(rows: Iterable[Mapping[str, float]]) -> list[float]:
+    return [row["told_s"] - row["runnable_s"] for row in rows]
+
+
+def _word_wakes(data: Path) -> str:
+    """How often the worker slept until its master's word."""
+    rows = [row for path in sorted(data.glob("pod-stop-*.csv")) for row in _stops(path)]
+    n = sum(row["word_s"] <= row["runnable_s"] + WAKES_WITHIN_S for row in rows)
+    return _value("p_word_wakes", f"{(n + 1) / (len(rows) + 2):.3f}",
+                  f"{n} of {len(rows)} stops: word written as the worker became runnable; (k+1)/(n+2)")  # fmt: skip
+
+
 def _saturated(data: Path) -> str:
     """What is slower still under a client that takes all the CPU it gets, and is no matter of sharing it fairly."""
-    during, at_rest = (_heard(_stops(data / f"pod-stop-ab{end}.csv")) for end in ("", "-hook"))
+    during, at_rest = (_stops(data / f"pod-stop-ab{end}.csv") for end in ("", "-hook"))
     values = "".join(
         f"      {name}: {_quantiles(samples_s)}\n"
-        for name, samples_s in (("signal_heard", during), ("signal_heard_at_rest", at_rest))
+        for name, samples_s in (
+            ("signal_heard", _heard(during)),
+            ("signal_heard_at_rest", _heard(at_rest)),
+            ("core_wait", _waited(during)),
+            ("core_wait_at_rest", _waited(at_rest)),
+        )
     )
     n = f"n={len(during)} and {len(at_rest)}"
     source = json.dumps(f"measured, {n}; pods deleted under ab -k -c 10, without preStop and after 2.5 s")
@@ -290,6 +314,7 @@ def _rest(data: Path) -> list[str]:
                f"{tail_s * 1e3:.0f} ms after it, the next sync starts {gap_s:.3f} s after that"),
         *_server_end(data / "pod-stop-paced.csv", "", "pods deleted without preStop"),
         *_server_end(data / "pod-stop-paced-hook.csv", "_at_rest", "preStop of 2.5 s"),
+        _word_wakes(data),
         _saturated(data),
         _value("round_trip", "{lognormal: {median: 100us, p95: 250us}}",
                "n=14076 connects to a pod from a Python loop 160 us (5 to 95 % 112 to 290), some 60 us of it Python's"),

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,17 +58,32 @@ def proxy_objects() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def cpu_of(comm: str, uids: Sequence[str]) -> float:
-    """CPU of all processes of that name inside the pods. [s]"""
-    total_s = 0.0
+def pod_uids(lab: Lab) -> list[str]:
+    """Of the pods that serve here."""
+    pods = json.loads(lab.kubectl("-n", NAMESPACE, "get", "pods", "-o", "json"))["items"]
+    return [p["metadata"]["uid"] for p in pods if p["metadata"]["labels"]["app"] in {"busy", "proxy"}]
+
+
+def pids_of(comm: str, uids: Sequence[str]) -> list[int]:
+    """Processes of that name inside the pods."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/comm"):
         try:
             if path.read_text().strip() == comm:
                 group = (path.parent / "cgroup").read_text().replace("_", "-")
                 if any(uid in group for uid in uids):
-                    total_s += cpu_s(int(path.parent.name))
+                    found.append(int(path.parent.name))
         except OSError:
             continue
+    return found
+
+
+def cpu_of(comm: str, uids: Sequence[str]) -> float:
+    """CPU of all processes of that name inside the pods. [s]"""
+    total_s = 0.0
+    for pid in pids_of(comm, uids):
+        with suppress(OSError):
+            total_s += cpu_s(pid)
     return total_s
 
 
@@ -83,8 +99,7 @@ def main() -> None:
     deploy(lab, objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"))
     deploy(lab, proxy_objects())
     time.sleep(5)
-    pods = json.loads(lab.kubectl("-n", NAMESPACE, "get", "pods", "-o", "json"))["items"]
-    uids = [p["metadata"]["uid"] for p in pods if p["metadata"]["labels"]["app"] in {"busy", "proxy"}]
+    uids = pod_uids(lab)
     node, rows = node_process(lab), []
     bound = ["-q", "-l", "-r", "-c", "10", "-t", str(options.seconds), "-n", "5000000"]
     seconds = str(options.seconds)
