@@ -420,6 +420,13 @@ class Traffic:
         """Connections that neither wait for a dead address nor pause before their proxy's next attempt."""
         return len(self.connections) - self.n_standing
 
+    @property
+    def share_at_work(self) -> float:
+        """Of the requests per second that there are without any update. An open loop sends on, whatever waits."""
+        if isinstance(self.load.arrivals, OpenLoop):
+            return 1.0
+        return self.n_at_work / len(self.connections)
+
     def client_off_cpu_s(self) -> float:
         """How long a client without pause still waits for a core at this instant. [s]
 

@@ -235,6 +235,10 @@ class Judge:
         return sum(not connection.stands for connection in self.connections)
 
     @property
+    def share_at_work(self) -> float:
+        return 1.0 if isinstance(self.load.arrivals, OpenLoop) else self.n_at_work / len(self.connections)
+
+    @property
     def tally(self) -> Tally:
         """As it is now."""
         self._catch_up()

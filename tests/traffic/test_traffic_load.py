@@ -331,6 +331,19 @@ def test_connections_that_pause_before_the_next_attempt_are_not_at_work():
     assert tiny.traffic.n_at_work == 10
 
 
+@pytest.mark.parametrize(("arrivals", "share"), [(ClosedLoop(think_time=Constant(value_s=0.01)), 0.0),
+                                                 (OpenLoop(rate_per_s=100.0), 1.0)])  # fmt: skip
+def test_hanging_connections_of_a_paced_client_take_no_cpu(arrivals, share):
+    """A closed loop falls silent with its last connection; an open one sends its requests whatever waits."""
+    load = replace(PLAIN, arrivals=arrivals, connections=10, keep_alive=False)
+    tiny = Tiny(load, pods=1)
+    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=0.0))
+    tiny.run(0.9)
+    assert tiny.traffic.share_at_work == 1.0
+    tiny.run(2.0)
+    assert tiny.traffic.share_at_work == share
+
+
 @pytest.mark.parametrize("on_node", [True, False])
 def test_utilisation_is_rate_times_cpu_over_cores(on_node):
     """A paced load's share of the cores; a client elsewhere takes none of them."""
