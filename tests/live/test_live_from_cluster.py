@@ -44,24 +44,15 @@ def applied(lab, namespace):
 
 
 @pytest.fixture
-def reader(lab, namespace, tmp_path):
+def reader(lab, namespace, kubeconfig_of):
     """A kubeconfig whose user has the Role and nothing else."""
     lab.kubectl(
         "-n", namespace, "apply", "-f", "-", input=(CONFIGS / "rbac" / "from-cluster.yaml").read_text()
     )
-    lab.kubectl("-n", namespace, "create", "serviceaccount", WHO)
+    path = kubeconfig_of(WHO, "reader")
     lab.kubectl(
         "-n", namespace, "create", "rolebinding", WHO, f"--role={WHO}", f"--serviceaccount={namespace}:{WHO}"
     )
-    token = lab.kubectl("-n", namespace, "create", "token", WHO).strip()
-    config = yaml.safe_load(lab.kubeconfig.read_text())
-    config["users"] = [{"name": WHO, "user": {"token": token}}]
-    for context in config["contexts"]:
-        context["name"], context["context"]["user"] = "reader", WHO
-    config["current-context"] = "reader"
-    path = tmp_path / "kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(config))
     return path
 
 

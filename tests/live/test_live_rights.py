@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from sim.scenario import load_one
 from validation import namespace as namespaces
@@ -25,22 +24,13 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def validator(lab, namespace, tmp_path):
+def validator(lab, namespace, kubeconfig_of):
     """A kubeconfig whose only context, `theirs`, is of a user with the ClusterRole and nothing else."""
     lab.kubectl("apply", "-f", "-", input=ROLE.read_text())
-    lab.kubectl("-n", namespace, "create", "serviceaccount", WHO)
+    path = kubeconfig_of(WHO, "theirs")
     lab.kubectl(
         "create", "clusterrolebinding", namespace, f"--clusterrole={WHO}", f"--serviceaccount={namespace}:{WHO}"
     )  # fmt: skip
-    config = yaml.safe_load(lab.kubeconfig.read_text())
-    token = lab.kubectl("-n", namespace, "create", "token", WHO).strip()
-    config["users"] = [{"name": WHO, "user": {"token": token}}]
-    for context in config["contexts"]:
-        context["name"], context["context"]["user"] = "theirs", WHO
-    config["current-context"] = "theirs"
-    path = tmp_path / "kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(config))
     yield path
     lab.kubectl("delete", "clusterrolebinding", namespace)
     lab.kubectl("delete", "clusterrole", WHO)
