@@ -67,13 +67,9 @@ class Timing:
     # servers; "at rest" when no deletion is at work on the node
     signal_heard: Distribution  # signal in the process to the server acting on it; it serves on meanwhile
     signal_heard_at_rest: Distribution
-    core_wait: (
-        Distribution  # nginx: at the end of that its worker waits for a core so long, and reads nothing
-    )
+    core_wait: Distribution  # nginx: its worker waits for a core at the end of that, and reads nothing
     core_wait_at_rest: Distribution
-    p_word_wakes: (
-        float  # share of stops in which it sleeps until its master's word; else that comes while it waits
-    )
+    p_word_wakes: float  # share of stops in which its master's word wakes it; else that comes while it waits
     fast_stop: Distribution  # a fast stop: last read of the server to its sockets closed
     fast_stop_at_rest: Distribution
     graceful_exit: Distribution  # last connection ended to the process gone

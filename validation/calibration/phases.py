@@ -5,7 +5,6 @@ read, an answer that waits for the client. Three nginx pods behind a NodePort, d
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects
+from validation.calibration.rows import write_rows
 from validation.calibration.steady import PROXY_PORT, pids_of, pod_uids, proxy_objects
 from validation.lab.cluster import Lab
 
@@ -96,10 +96,7 @@ def main() -> None:
             print(rows[-1], file=sys.stderr, flush=True)
     lab.kubectl("-n", NAMESPACE, "delete", "deployment/proxy", "service/proxy", "configmap/proxy")
     lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(options.out, rows)
 
 
 if __name__ == "__main__":

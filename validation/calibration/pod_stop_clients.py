@@ -6,7 +6,6 @@ The kernel's trace says as well when nginx learned of its end and when its socke
 
 import argparse
 import contextlib
-import csv
 import random
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from validation.calibration.kernel_trace import TraceEvent, kernel_trace
 from validation.calibration.kube_api import KubeApi
 from validation.calibration.loopback import parse_ab
 from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects, wait
+from validation.calibration.rows import write_rows
 from validation.lab.cluster import Lab
 
 HOOK_S: Final = 2.5
@@ -179,10 +179,7 @@ def main() -> None:
         rows.append({"held": len(listed.splitlines()), **seen, **stop})
         print(rows[-1], file=sys.stderr, flush=True)
     lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(options.out, rows)
 
 
 if __name__ == "__main__":

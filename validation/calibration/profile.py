@@ -4,7 +4,6 @@ A step that holds an API write as well is given less the median of one write and
 that itself. Where a step cannot be seen alone the split is said in the source line.
 """
 
-import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 
 from validation.calibration.milestones import columns, read_log, starts, stops
 from validation.calibration.quantiles import evenly
+from validation.calibration.rows import read_rows
 from validation.calibration.syncs import patches, sync_lengths, syncs, syncs_of_changes
 from validation.observations import write_aside
 
@@ -95,7 +95,7 @@ WAKES_WITHIN_S: Final = 50e-6
 
 def _stops(path: Path) -> list[dict[str, float]]:
     """The times of each stop that was seen from its signal to its end. [s]"""
-    rows = [{k: float(v) for k, v in row.items() if k.endswith("_s") and v} for row in _rows(path)]
+    rows = [{k: float(v) for k, v in row.items() if k.endswith("_s") and v} for row in read_rows(path)]
     return [row for row in rows if set(row) >= _SEEN_WHOLE]
 
 
@@ -268,7 +268,7 @@ def _kubelet(start: Steps, stop: Steps, data: Path) -> list[str]:
 
 def _request_cpu(data: Path) -> list[str]:
     """CPU of one request by part, on the cluster: kept connections, and what a new one adds."""
-    steady, refused = _rows(data / "steady.csv"), _rows(data / "loopback-cost.csv")
+    steady, refused = read_rows(data / "steady.csv"), read_rows(data / "loopback-cost.csv")
 
     def mean_us(tier: str, client: str, part: str) -> float:
         found = [float(r[f"{part}_us"]) for r in steady if (r["tier"], r["client"]) == (tier, client)]
@@ -292,11 +292,6 @@ def _request_cpu(data: Path) -> list[str]:
                "what a connection for each request adds to ab and nginx; requests, go-http and generic as in defaults"),
         _value("refused_cpu_s", f"{np.mean(closed):.1f}e-6", f"n={len(closed)} runs of ab against a closed port"),
     ]  # fmt: skip
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _rest(data: Path) -> list[str]:

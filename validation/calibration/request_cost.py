@@ -4,7 +4,6 @@ Each row: one client run; the client's CPU from its rusage, the servers' from th
 """
 
 import argparse
-import csv
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from validation.calibration.loopback import Server, haproxy, nginx, parse_ab
+from validation.calibration.rows import write_rows
 from validation.clients.plain import Settings
 
 APP: Final = 18080
@@ -86,10 +86,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     rows = [row for _ in range(options.repeats) for row in measure(options.seconds)]
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(options.out, rows)
 
 
 if __name__ == "__main__":

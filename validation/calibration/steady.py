@@ -5,7 +5,6 @@ node's network namespace against loopback. CPU per request by part from the sche
 """
 
 import argparse
-import csv
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any, Final
 from validation.calibration.loopback import cpu_s, parse_ab
 from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects
 from validation.calibration.request_cost import busy_s
+from validation.calibration.rows import write_rows
 from validation.lab.cluster import Lab
 
 PROXY_PORT: Final = 30412
@@ -145,10 +145,7 @@ def main() -> None:
                 time.sleep(1)
     lab.kubectl("-n", NAMESPACE, "delete", "deployment/proxy", "service/proxy", "configmap/proxy")
     lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(options.out, rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ when the worker read its last request and how each socket was closed.
 
 import argparse
 import contextlib
-import csv
 import os
 import random
 import re
@@ -24,6 +23,7 @@ from typing import Any
 
 from validation.calibration.kernel_trace import TraceEvent, kernel_trace
 from validation.calibration.loopback import Server, nginx, parse_ab
+from validation.calibration.rows import write_rows
 
 PORT = 18080
 THINK_MEAN_S = 0.020
@@ -197,10 +197,7 @@ def main() -> None:
         )
         print(rows[-1], file=sys.stderr, flush=True)
     if options.out:
-        with options.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(options.out, rows)
 
 
 if __name__ == "__main__":
