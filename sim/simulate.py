@@ -221,7 +221,7 @@ def _pressure(scenario: Scenario, timing: Timing, holder: list[Traffic]) -> Pres
         return NO_PRESSURE
     traffic, cores = holder[0], scenario.cluster.cores
     if traffic.saturating:
-        runnable = 1 + min(traffic.n_at_work, 2 + int(traffic.has_proxy))
+        runnable = traffic.n_runnable
         return Pressure(max(1.0, runnable / cores), saturated=runnable > cores)
     own = min(timing.node_utilisation, MOST_UTILISED)
     both = min(own + traffic.utilisation * traffic.share_at_work, MOST_UTILISED)

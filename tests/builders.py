@@ -51,6 +51,7 @@ def constant_timing(
         p_second_kick=p_second_kick,
         p_word_wakes=p_word_wakes,
         proxy_min_interval_s=proxy_min_interval_s,
+        p_time_wait_refuses=0.0,
         saturated={},
         **{name: Constant(value_s=seconds.get(name.removesuffix("_at_rest"), 0.0)) for name in latencies},
     )

@@ -47,14 +47,17 @@ def read_counters(lab: Lab) -> Counters:
 
 
 def _tcp(netstat: str) -> dict[str, int]:
-    """Sum of each counter over all tables in *netstat*: a line of names, then a line of values."""
-    found = dict.fromkeys(TCP, 0)
-    lines = [line.split() for line in netstat.splitlines() if line.startswith("TcpExt:")]
-    for names, values in zip(lines[::2], lines[1::2], strict=True):
-        table = dict(zip(names[1:], values[1:], strict=True))
-        for name in TCP:
-            found[name] += int(table.get(name, 0))
-    return found
+    return {name: tcp_counters(netstat, "TcpExt", name) for name in TCP}
+
+
+def tcp_counters(text: str, table: str, name: str) -> int:
+    """Sum of counter *name* over all tables of that name in *text*: a line of names, then a line of values."""
+    lines = [line.split() for line in text.splitlines() if line.startswith(f"{table}: ")]
+    return sum(
+        int(values[names.index(name)])
+        for names, values in zip(lines[::2], lines[1::2], strict=True)
+        if name in names
+    )
 
 
 def moved(before: Counters, after: Counters) -> dict[str, int]:

@@ -8,10 +8,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sim.scenario.model import Scenario, ServerKind, UpdateAction
+from sim.scenario.model import ClosedLoop, Load, Scenario, ServerKind, UpdateAction
 from validation import load as loads
 from validation.access import Access, ReplayError
 from validation.counters import cpu_busy, cpu_others, moved, read_counters, spoiling
@@ -45,6 +45,8 @@ class Limits:
     ready_s: float = 120.0
     rollout_s: float = 240.0
     baseline_s: float = 2.0
+    baseline_requests: int = 200
+    """Of a client without pause that closes its connections: each one more would hold up the load (time_wait.py)."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -175,6 +177,12 @@ def _not_ready(access: Access, namespace: str, name: str, within_s: float) -> st
     return f"{name} did not become ready within {within_s:.0f} s: {ready}{why}"
 
 
+def opens_all_the_time(load: Load) -> bool:
+    """Whether *load* opens connections as fast as answers come."""
+    arrivals = load.arrivals
+    return isinstance(arrivals, ClosedLoop) and arrivals.think_time is None and not load.keep_alive
+
+
 def target_of(access: Access, namespace: str, scenario: Scenario, *, in_pod: bool) -> Target:
     """Where the load goes: loopback and the NodePort from the node, else the Service's own address."""
     service = access.get("-n", namespace, "service", scenario.load.service)
@@ -299,6 +307,8 @@ class _Run:
         settings = loads.settings_of(
             self._scenario.load, self._target, lookup_pods=False, duration_s=self._limits.baseline_s
         )
+        if opens_all_the_time(self._scenario.load):
+            settings = replace(settings, requests=self._limits.baseline_requests)
         running = self._start(loads.own_command(settings), 30.0 + settings.answer_timeout_s, "baseline")
         try:
             result = loads.read_output("plain", running.output(within_s=60.0 + settings.answer_timeout_s))

@@ -36,6 +36,7 @@ SHARES: Final[Mapping[str, tuple[float, float]]] = {
     "p_first_kick": (0.0, 1.0),
     "p_second_kick": (0.0, 1.0),
     "p_word_wakes": (0.0, 1.0),
+    "p_time_wait_refuses": (0.0, 0.5),
     "node_utilisation": (0.0, 0.9),
 }
 """Fields that are no durations, with the range that another cluster may have."""

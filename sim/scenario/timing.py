@@ -81,6 +81,8 @@ class Timing:
     round_trip: Distribution  # SYN to SYN-ACK inside the cluster
     scheduler_turn: Distribution  # a runnable client without a core, to its turn (crowded machine)
     vanished: Vanished
+    p_time_wait_refuses: float  # share of the SYNs on a pair in TIME_WAIT that are not let in
+    time_wait_again: Distribution  # such a SYN to the next one
     client_overhead: Mapping[
         str, Distribution
     ]  # by client: answer readable to the next step of a paced client
@@ -97,6 +99,7 @@ _SCALARS: Final = (
     "p_first_kick",
     "p_second_kick",
     "p_word_wakes",
+    "p_time_wait_refuses",
     "proxy_min_interval_s",
     "refused_cpu_s",
     "ab_spin_cpu_s",

@@ -14,8 +14,8 @@ from sim.traffic import balance
 from sim.traffic.hop import keeps_backends, reuses_first
 from sim.traffic.keepalive import age_limit_s, min_idle_s
 from sim.traffic.links import Link, Stage
-from sim.traffic.pace import Moment, Pace, Segment
-from sim.traffic.routing import Way, pick_way
+from sim.traffic.pace import REFUSED, Moment, Pace, Segment
+from sim.traffic.routing import Refusal, Way, pick_way, refusal
 from sim.world import Server
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Resume:
     elapsed_s: float
     remaining_s: float
     way: Way
+    refused: Refusal | None = None
+    """Its connect was refused; the client has yet to turn to the next one."""
 
     @property
     def is_idle(self) -> bool:
@@ -49,8 +51,11 @@ class Cruise:
         """The connection's phase is not known: it is drawn when something changes."""
         self._servers: frozenset[Server] = frozenset()
         self._good: list[Way] = []
+        self._refused: list[tuple[Way, Refusal]] = []
+        """Ways that refuse every connect, of a client that goes on at once."""
         self._bad: list[Way] = []
         self.pace: Pace
+        self._p_refused = 0.0
         self._began_s = 0.0
         self._n_stop: int | None = None
         self._met: Resume | None = None
@@ -96,8 +101,16 @@ class Cruise:
             ways += beyond
         if any(traffic.is_hazardous(way.front) or traffic.is_hazardous(way.target) for way in ways):
             return []
-        p_bad = sum(way.share for way in ways if not way.target.healthy)
-        return ways if p_bad <= MAX_HAZARD else []
+        p_bad = sum(way.share for way in self._stepped(ways))
+        return ways if p_bad <= MAX_HAZARD and any(way.target.healthy for way in ways) else []
+
+    def _stepped(self, ways: Sequence[Way]) -> list[Way]:
+        """Those whose requests must go one by one."""
+        return [way for way in ways if not way.target.healthy and self._refusal(way) is None]
+
+    def _refusal(self, way: Way) -> Refusal | None:
+        """Why each connect that takes *way* fails at once, if it does and may be counted."""
+        return refusal(way.front) if self._conn.traffic.counts_refused else None
 
     def _beyond(self, front: Server, share: float) -> list[Way]:
         """The ways from *front* on; empty where a request there can meet what is not drawn."""
@@ -129,7 +142,7 @@ class Cruise:
     def run(self, ways: Sequence[Way]) -> Generator[simpy.Event, Any, Resume | None]:
         """Sleep until something changes (the request met is returned) or the next request needs steps."""
         conn, rng, traffic = self._conn, self._conn.rng, self._conn.traffic
-        p_bad = sum(way.share for way in ways if not way.target.healthy) / sum(way.share for way in ways)
+        p_bad = sum(way.share for way in self._stepped(ways)) / sum(way.share for way in ways)
         n_to_hit = int(rng.geometric(p_bad)) - 1 if p_bad else None
         n_to_close = self._n_to_close()
         n_stop = min((n for n in (n_to_hit, n_to_close) if n is not None), default=None)
@@ -155,8 +168,14 @@ class Cruise:
         """From now on nobody follows the connection, until a change of one of its servers meets it."""
         self._servers = frozenset(server for way in ways for server in (way.front, way.target))
         self._good = [way for way in ways if way.target.healthy]
-        self._bad = [way for way in ways if not way.target.healthy]
-        self.pace = self._conn.traffic.pace(self._good)
+        self._bad = self._stepped(ways)
+        refusals = [(way, self._refusal(way)) for way in ways if not way.target.healthy]
+        self._refused = [(way, why) for way, why in refusals if why is not None]
+        share_refused = sum(way.share for way, _ in self._refused)
+        share_good = sum(way.share for way in self._good)
+        p_refused = share_refused / (share_refused + share_good) if share_refused else 0.0
+        self.pace = self._conn.traffic.pace(self._good, p_refused=p_refused)
+        self._p_refused = p_refused
         self._began_s = float(self._conn.env.now)
         self._n_stop = n_stop
         self._met = None
@@ -170,10 +189,24 @@ class Cruise:
         self.resume(moment)
 
     def count(self, n: int) -> None:
-        """*n* more requests have succeeded since it began."""
+        """*n* more requests have come to their end since it began."""
+        n -= self._count_refused(n)
         self._conn.traffic.count_ok(n, self._good, since_s=self._began_s)
         for link, share in self._links():
             link.n_requests += round(n * share)
+
+    def _count_refused(self, n: int) -> int:
+        """How many of *n* were."""
+        if not self._refused or n == 0:
+            return 0
+        conn = self._conn
+        left = n_refused = int(conn.rng.binomial(n, self._p_refused))
+        for index, (way, why) in enumerate(self._refused):
+            rest = sum(each.share for each, _ in self._refused[index:])
+            here = int(conn.rng.binomial(left, min(1.0, way.share / rest)))
+            conn.traffic.count_refused(here, conn, why, since_s=self._began_s)
+            left -= here
+        return n_refused
 
     def _moment(self, elapsed_s: float) -> Moment:
         """Where the connection is, given that the request which needs steps has not begun."""
@@ -227,6 +260,8 @@ class Cruise:
             return None
         conn, traffic = self._conn, self._conn.traffic
         segment = moment.segment
+        if moment.route.kind == REFUSED:
+            return self._resume_refused(moment)
         way = pick_way([w for w in self._good if w.target.image.reference == moment.route.kind], conn.rng)
         assert way is not None
         connecting = segment.stage is Stage.CONNECTING and not segment.behind_proxy
@@ -244,13 +279,31 @@ class Cruise:
                 conn.hop.open(way.target)
         met = Resume(segment.stage, segment.behind_proxy, moment.elapsed_s, moment.remaining_s, way)
         if self._bad and not self._is_drawn(segment):
-            conn.steer(self._good)  # else the next hit would be drawn once more
+            self._steer_clear()
         if met.is_idle:
             conn.found_idle(float(conn.env.now) - moment.elapsed_s)
         conn.hop.sweep()
         conn.is_idle = met.is_idle
         self._met = met
         return met
+
+    def _resume_refused(self, moment: Moment) -> Resume:
+        """In the middle of a refused connect, or of the waits before it."""
+        way = pick_way([way for way, _ in self._refused], self._conn.rng)
+        why = next(why for each, why in self._refused if each is way)
+        assert way is not None
+        answered = moment.segment is moment.route.segments[-1]
+        if self._bad and not answered:
+            self._steer_clear()
+        self._conn.is_idle = False
+        self._met = Resume(
+            Stage.CONNECTING, False, moment.elapsed_s, moment.remaining_s, way, why if answered else None
+        )
+        return self._met
+
+    def _steer_clear(self) -> None:
+        """The next hit has been drawn already, and is not the next request."""
+        self._conn.steer([*self._good, *(way for way, _ in self._refused)])
 
     def _is_drawn(self, segment: Segment) -> bool:
         """Whether a request in *segment* has met its server already."""

@@ -474,12 +474,15 @@ class Connection:
         traffic, env = self.traffic, self.env
         self._deadline_s = NEVER
         yield env.timeout(traffic.round_trip_s(self.rng) if resume is None else resume.remaining_s)
+        if resume is not None and (why := resume.refused) is not None:
+            raise Failed(why.seen, why.cause, Stage.CONNECTING, why.pod)
         began_s = float(env.now)
         limit_s = min(
             traffic.load.connect_timeout_s if traffic.kind.gives_up else NEVER, SYN_GIVES_UP_AFTER_S
         )
         server: Server | None = None
         spun = False
+        n_remembered = 0
         for gap_s in SYN_AGAIN_AFTER_S:
             server = self._draw()
             if server is None and traffic.kind.spins_on_icmp and not spun:
@@ -492,6 +495,10 @@ class Connection:
                 raise Failed(refused.seen, refused.cause, Stage.CONNECTING, refused.pod)
             assert server is not None
             if not is_silent(server):
+                if traffic.time_waits.refuses(server, self.rng):
+                    yield from self.wait(traffic.time_waits.again_s(n_remembered, self.rng))
+                    n_remembered += 1
+                    continue
                 self.link = self.open_link(server)
                 return
             answer = vanished_answer(traffic.timing.vanished, forwarded=traffic.forwarded)

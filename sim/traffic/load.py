@@ -26,8 +26,9 @@ from sim.traffic.keepalive import age_limit_s, idle_limit_s, requests_per_link
 from sim.traffic.links import Link, Stage, announces_close
 from sim.traffic.old_ports import OldPorts
 from sim.traffic.open_loop import Arrivals
-from sim.traffic.pace import Pace, Route, Segment, saturated
+from sim.traffic.pace import REFUSED, Pace, Route, Segment, saturated
 from sim.traffic.routing import Refusal, Way, refusal
+from sim.traffic.time_wait import TimeWaits
 from sim.world import RuleTable, Server, World
 
 Steps = Generator[simpy.Event, Any, None]
@@ -141,15 +142,18 @@ class Traffic:
         self._answers: dict[Server, Answer] = {}
         self._idle_limits_s: dict[Server, float] = {}
         self._hazards: dict[Server, bool] = {}
-        self._paces: dict[tuple[tuple[str, float], ...], Pace] = {}
+        self._paces: dict[tuple[Any, ...], Pace] = {}
         front = self.targets(0)
         self.has_proxy = any(server in proxies for server in front)
         self.keeps_backends = any(keeps_backends(proxies[s]) for s in front if s in proxies)
         self.keeps = self.load.keep_alive and all(self.requests_per_link(s) > 1 for s in front)
         self._apps = self._app_servers()
-        self._saturation = self._saturated_waits() if self.saturating else None
+        self.time_waits = TimeWaits(self)
+        self._saturation = self._saturated(self.load.connections) if self.saturating else None
         self.cycle_s = self._pace_of(self._apps).mean_s if self._apps else 0.01
         """Mean time from one request of a connection to its next, in steady state. [s]"""
+        self._round_trips_s = self.cycle_s - (self._saturation[0] if self._saturation else 0.0)
+        """What of it is neither CPU nor the wait for it. [s]"""
         for server in (*front, *self._apps):
             steady.check(self, server)
         self._n_opened = 0
@@ -175,6 +179,7 @@ class Traffic:
     def server_changed(self, server: Server) -> None:
         if self._arrivals is not None:
             self._arrivals.meet()
+        self.time_waits.count()
         for connection in self._near(server):
             connection.on_server(server)
         self._tell()
@@ -199,6 +204,7 @@ class Traffic:
         if self.has_proxy or (node == CLIENT_NODE and service in ("", self.load.service)):
             if self._arrivals is not None:
                 self._arrivals.meet()
+            self.time_waits.tell()
             for connection in self.connections:
                 connection.on_rules()
         self._tell()
@@ -238,6 +244,8 @@ class Traffic:
         else:
             for connection in self.connections:
                 env.process(connection.run(self.cycle_s * float(connection.rng.random())))
+        if self.time_waits.met:
+            env.process(self.time_waits.run())
         if self.load.duration_s is not None:
             env.process(self._end_after(self.load.duration_s))
         if self.load.requests is not None:
@@ -319,7 +327,7 @@ class Traffic:
         """
         if not self.saturating:
             return
-        cycle_s = self.timing.refused_cpu_s * self.load.connections
+        cycle_s = self.refused_cycle_s
         if any(refusal(s) is None for s in self.targets(connection.source)):
             yield self.env.timeout(cycle_s)
             return
@@ -332,19 +340,35 @@ class Traffic:
         yield until
         now_s = float(self.env.now)
         n = int(min(connection.rng.poisson((now_s - began_s) / cycle_s), self._n_left))
-        if n:
-            like = Failure(
-                at_s=began_s,
-                cause=why.cause,
-                seen=why.seen,
-                reused=False,
-                connection=connection.index,
-                pod=why.pod,
-                phase=Stage.CONNECTING.value,
-            )
-            self.tally.bursts.append(Burst(n, began_s, now_s, like))
+        self.count_refused(n, connection, why, since_s=began_s)
         if self._n_left == 0:
             self.stop()
+
+    @property
+    def refused_cycle_s(self) -> float:
+        """From one refused connect of a connection without pause to its next. [s]"""
+        return self.timing.refused_cpu_s * self.load.connections
+
+    @property
+    def counts_refused(self) -> bool:
+        """Whether refused connects may be counted together: each of them is a failure that changes nothing."""
+        ends = ends_the_run(self.kind.name, self.load.options, Seen.REFUSED)
+        return self.saturating and not self.keeps and not self.load.retries and not ends
+
+    def count_refused(self, n: int, connection: Connection, why: Refusal, *, since_s: float) -> None:
+        """Count *n* refused connects between *since_s* and now."""
+        if not n:
+            return
+        like = Failure(
+            at_s=since_s,
+            cause=why.cause,
+            seen=why.seen,
+            reused=False,
+            connection=connection.index,
+            pod=why.pod,
+            phase=Stage.CONNECTING.value,
+        )
+        self.tally.bursts.append(Burst(n, since_s, float(self.env.now), like))
 
     @property
     def _n_left(self) -> float:
@@ -416,9 +440,19 @@ class Traffic:
         return isinstance(self.load.arrivals, ClosedLoop) and self.load.arrivals.think_time is None
 
     @property
-    def n_at_work(self) -> int:
-        """Connections that neither wait for a dead address nor pause before their proxy's next attempt."""
-        return len(self.connections) - self.n_standing
+    def n_at_work(self) -> float:
+        """Connections that wait neither for an address, dead or not, nor for their proxy's next attempt."""
+        return (len(self.connections) - self.n_standing) * (1 - self._share_waiting)
+
+    @property
+    def _share_waiting(self) -> float:
+        """Of a steady cycle, for a connect that has to be tried again."""
+        return 0.0 if self._saturation is None else self.time_waits.mean_wait_s / self._saturation[0]
+
+    @property
+    def n_runnable(self) -> float:
+        """Processes that want a core under a client without pause: the node's own, the client, one of each tier."""
+        return 1 + min(self.n_at_work, 2 + int(self.has_proxy))
 
     @property
     def share_at_work(self) -> float:
@@ -435,8 +469,7 @@ class Traffic:
         """
         now_s = float(self.env.now)
         if self._off_cpu[0] != now_s:
-            busy = 3 + int(self.has_proxy)
-            waits = self.saturating and self._rng.random() < 1 - self._cores / busy
+            waits = self.saturating and self._rng.random() < 1 - self._cores / self.n_runnable
             self._off_cpu = (now_s, self.timing.scheduler_turn.draw_s(self._rng) if waits else 0.0)
         return self._off_cpu[1]
 
@@ -447,20 +480,50 @@ class Traffic:
     def round_trip_s(self, rng: Rng) -> float:
         return self.timing.round_trip.draw_s(rng)
 
-    def pace(self, ways: Sequence[Way]) -> Pace:
-        """The steady cycle of a connection whose requests take *ways*, as likely as their shares."""
-        return self._pace_of([way.target for way in ways], [way.share for way in ways])
+    def pace(self, ways: Sequence[Way], *, p_refused: float = 0.0) -> Pace:
+        """The steady cycle of a connection whose requests take *ways*, as likely as their shares.
 
-    def _pace_of(self, apps: Sequence[Server], shares: Sequence[float] | None = None) -> Pace:
+        Of its connects *p_refused* are refused: a cycle of its own kind, REFUSED.
+        """
+        return self._pace_of([way.target for way in ways], [way.share for way in ways], p_refused)
+
+    def retune(self) -> None:
+        """Connects take another time on average: so do the waits for the CPU."""
+        self._saturation = self._saturated(self.load.connections)
+        self._paces.clear()
+
+    def cycle_changes_by(self) -> float:
+        """By which share the cycle of now differs from the one that the connections cruise by."""
+        assert self._saturation is not None
+        return abs(self._saturated(self.load.connections, now=True)[0] / self._saturation[0] - 1)
+
+    def connects_per_s(self, share_accepted: float) -> float:
+        """Of a client without pause, where *share_accepted* of them succeed."""
+        n = len(self.connections) - self.n_standing
+        if n <= 0:
+            return 0.0
+        cycle_s = self._saturated(n, now=True)[0] + self._round_trips_s if share_accepted else 0.0
+        return n / (share_accepted * cycle_s + (1 - share_accepted) * self.refused_cycle_s)
+
+    def _pace_of(
+        self, apps: Sequence[Server], shares: Sequence[float] | None = None, p_refused: float = 0.0
+    ) -> Pace:
         by_image: dict[str, tuple[float, Server]] = {}
         for app, share in zip(apps, shares or [1.0] * len(apps), strict=True):
             before, _ = by_image.get(app.image.reference, (0.0, app))
             by_image[app.image.reference] = (before + share, app)
         total = sum(share for share, _ in by_image.values())
-        key = tuple(sorted((image, round(share / total, 9)) for image, (share, _) in by_image.items()))
+        kinds = [(image, share / total, app) for image, (share, app) in by_image.items()]
+        key = (p_refused, *sorted((image, round(share, 9)) for image, share, _ in kinds))
         if key not in self._paces:
+            served = [((1 - p_refused) * share, self._segments(app), image) for image, share, app in kinds]
+            if p_refused:
+                refused = Segment(Stage.CONNECTING, False, Constant(value_s=self.refused_cycle_s))
+                served.append((p_refused, (refused,), REFUSED))
             routes = [
-                Route(share / total, self._segments(app), image) for image, (share, app) in by_image.items()
+                Route(share * p, (*waits, *segments), kind)
+                for share, segments, kind in served
+                for p, waits in self.time_waits.rounds()
             ]
             try:
                 self._paces[key] = Pace(routes)
@@ -488,7 +551,7 @@ class Traffic:
 
     def _client_segment(self, stage: Stage) -> Distribution:
         if self._saturation is not None:
-            at_client_s, at_front_s, _ = self._saturation
+            _, at_client_s, at_front_s, _ = self._saturation
             return Exponential(scale_s=at_client_s if stage is Stage.READING else at_front_s)
         if stage is Stage.READING:
             return self.timing.client_overhead.get(self.kind.name, Constant(value_s=0.0))
@@ -496,7 +559,7 @@ class Traffic:
 
     def _backend_sent(self) -> Distribution:
         if self._saturation is not None:
-            return Exponential(scale_s=self._saturation[2])
+            return Exponential(scale_s=self._saturation[3])
         return self.timing.round_trip
 
     def client_segment_s(self, stage: Stage, rng: Rng) -> float:
@@ -528,15 +591,19 @@ class Traffic:
         cpu_s = sum(servers_s) + (0.0 if self.forwarded else client_s)
         return cpu_s / self._request_every_s() / self._cores
 
-    def _saturated_waits(self) -> tuple[float, float, float]:
-        """Waits for the client's CPU, for the front tier's and for the app's. [s]"""
+    def _saturated(self, connections: int, *, now: bool = False) -> tuple[float, float, float, float]:
+        """A cycle, and its waits for the client's CPU, for the front tier's and for the app's. [s]
+
+        With the connects of *now*, or with those that the connections know of.
+        """
         client_s, app_s, proxy_s = self.request_cpu_s()
         delay_s = self.answer(self._apps[0]).mean_s if self._apps else 0.0
+        delay_s += self.time_waits.mean_wait_s if not now else self.time_waits.mean_wait_now_s
         tiers = [(app_s, max(1, len(self._apps)))]
         if self.has_proxy:
             tiers.append((proxy_s, max(1, len(self.targets(0)) * self._cores)))
-        _, at_client_s, at_servers_s = saturated(
-            connections=self.load.connections,
+        cycle_s, at_client_s, at_servers_s = saturated(
+            connections=connections,
             cores=self._cores,
             client_cpu_s=client_s,
             server_cpu_s=tiers,
@@ -544,8 +611,8 @@ class Traffic:
         )
         app_share = tiers[0][0] / sum(cpu_s for cpu_s, _ in tiers)
         if not self.has_proxy:
-            return at_client_s, at_servers_s, 0.0
-        return at_client_s, at_servers_s * (1 - app_share), at_servers_s * app_share
+            return cycle_s, at_client_s, at_servers_s, 0.0
+        return cycle_s, at_client_s, at_servers_s * (1 - app_share), at_servers_s * app_share
 
     def _app_servers(self) -> list[Server]:
         """The servers that answer in the end."""

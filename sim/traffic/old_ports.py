@@ -35,6 +35,7 @@ STEP_MEAN: Final = 9.0
 STEP_SD: Final = 4.58
 P_TAKEN: Final = PARITY / STEP_MEAN
 """Share of the rounds in which the walk takes a given port and does not step over it."""
+CONNECTS_A_ROUND: Final = EPHEMERAL_PORTS / STEP_MEAN
 
 
 class OldPorts:
@@ -77,7 +78,7 @@ class OldPorts:
         fronts = max(1, len(traffic.targets(source)))
         n_sources = fronts if proxy is not None else min(traffic.load.sources, len(traffic.connections))
         while True:
-            n_connects = EPHEMERAL_PORTS / STEP_MEAN
+            n_connects = CONNECTS_A_ROUND
             n_connects += n_connects**0.5 * STEP_SD / STEP_MEAN * float(rng.standard_normal())
             yield from self._requests(n_connects * n_sources)
             if traffic.over or float(traffic.env.now) > ends_s:

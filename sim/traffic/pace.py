@@ -18,6 +18,8 @@ from sim.scenario.distributions import Distribution
 from sim.traffic.links import Stage
 from sim.traffic.residual import met_midway_s, second_moment_s2
 
+REFUSED: Final = "refused"
+"""The kind of a route that ends with a refused connect."""
 EXACT_CYCLES: Final = 48
 """Up to so many expected cycles are drawn one by one."""
 

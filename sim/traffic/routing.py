@@ -75,6 +75,11 @@ def is_silent(target: Server | None) -> bool:
     return target is not None and target.phase is ServerPhase.VANISHED
 
 
+def accepts(target: Server) -> bool:
+    """Whether a SYN to *target* becomes a connection."""
+    return refusal(target) is None and not is_silent(target)
+
+
 def vanished_answer(vanished: Vanished, *, forwarded: bool) -> Vanished:
     """What a SYN to a vanished address meets.
 

@@ -249,6 +249,7 @@ class Connection:
             self._close(link)
         yield from self._read()
         if not judge.keeps or link.announced:
+            judge.closed_by_server(link)
             self.drop_link()
         return answered_by
 
@@ -359,7 +360,7 @@ class Connection:
         )
         ports = judge.ports(self.source)
         port, remembered = ports.take(clock.now_s)
-        spun = False
+        spun, again_s = False, judge.again_s()
         host: Host | None = None
         for gap_s in SYN_GAPS_S:
             host = remembered or judge.pick(self.source)
@@ -372,7 +373,13 @@ class Connection:
                 raise Failed(Seen.REFUSED, why[0], Stage.CONNECTING, why[1])
             assert host is not None
             if host.phase is not P.VANISHED:
+                if not judge.lets_in((self.source, port), host):
+                    self.stands = True
+                    yield from self.until(clock.now_s + again_s)
+                    self.stands, again_s = False, SYN_GAPS_S[0]
+                    continue
                 self.link = self.open_link(host)
+                self.link.client = self.source, port
                 return
             answer = judge.vanished
             if answer is Vanished.UNREACHABLE and judge.forwarded:

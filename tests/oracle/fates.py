@@ -23,6 +23,8 @@ class Link:
     opened_s: float
     in_backlog: bool
     """Of a request that its server has not read: it missed the pass of the event loop now under way."""
+    client: tuple[int, int] = (0, 0)
+    """The client's address and port."""
     n_requests: int = 0
     sent_s: float = 0.0
     idle_since_s: float = 0.0

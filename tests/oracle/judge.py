@@ -13,7 +13,8 @@ import simpy
 from oracle.clock import NEVER, Clock, Steps
 from oracle.connection import Connection
 from oracle.draws import Draw, draws, shares
-from oracle.fates import refusal
+from oracle.fates import Link, refusal
+from oracle.masquerade import Masquerade
 from oracle.mirror import Host, Line, Proxy
 from oracle.ports import Ports
 from oracle.waits import Waits
@@ -31,6 +32,8 @@ from sim.world import Server, ServerPhase, World
 
 CLIENT_NODE = 0
 AB_GIVES_UP_AFTER_S = 30.0
+LOOKS_EVERY_S = 0.25
+"""How often the waits for the CPU are measured anew, where connects have to be tried again."""
 
 
 class Judge:
@@ -84,9 +87,12 @@ class Judge:
             for front in fronts
             if front in self.proxies
         }
-        self._waits = waits = Waits(fronts, behind, scenario, timing, keeps=self.keeps)
-        self.sent_s, self.read_s = draws(waits.sent, self._rng), draws(waits.read, self._rng)
-        self.backend_sent_s = draws(waits.backend_sent, self._rng)
+        self._waits = Waits(fronts, behind, scenario, timing, keeps=self.keeps)
+        self._draw_waits()
+        meets_old = self.saturating and not self.keeps and not self.forwarded
+        p_refuses = timing.p_time_wait_refuses if meets_old else 0.0
+        self._masquerade = Masquerade(self.share, p_refuses) if p_refuses else None
+        self.again_s = draws(timing.time_wait_again, self._rng)
         self._off_cpu = (-1.0, 0.0)
         self._n_hanging = 0
         self._n_hanging_changes = 0
@@ -102,6 +108,11 @@ class Judge:
         world.observe(self)
         if isinstance(arrivals, OpenLoop):
             world.tell_of_deletions(self._deletion)
+
+    def _draw_waits(self) -> None:
+        waits = self._waits
+        self.sent_s, self.read_s = draws(waits.sent, self._rng), draws(waits.read, self._rng)
+        self.backend_sent_s = draws(waits.backend_sent, self._rng)
 
     # ------------------------------------------------------------------ the world
 
@@ -195,6 +206,25 @@ class Judge:
             self._affine[source] = table[int(self.share() * len(table))]
         return self._affine[source]
 
+    def lets_in(self, client: tuple[int, int], host: Host) -> bool:
+        """Whether a SYN from *client* does not meet an old connection."""
+        return self._masquerade is None or self._masquerade.lets_in(client, host, self.clock.now_s)
+
+    def closed_by_server(self, link: Link) -> None:
+        if self._masquerade is not None:
+            self._masquerade.closed(link.client, self.clock.now_s)
+
+    def _look_at_waits(self) -> Steps:
+        """The longer connects wait, the less do the others for the CPU."""
+        assert self._masquerade is not None
+        while True:
+            yield self.clock.now_s + LOOKS_EVERY_S
+            table, now_s = self._tables[self._entry], self.clock.now_s
+            p = sum(self._masquerade.p_refused(host, now_s) for host in table) / max(1, len(table))
+            again_s = self.timing.time_wait_again.mean_s
+            self._waits.share_the_cpu(connect_waits_s=p * again_s + p**2 / (1 - p))
+            self._draw_waits()
+
     def ports(self, source: int) -> Ports:
         """Of the client's address *source*."""
         if source not in self._ports:
@@ -232,7 +262,19 @@ class Judge:
     def n_at_work(self) -> int:
         """Connections that neither wait for a dead address nor pause before their proxy's next attempt."""
         self._catch_up()
+        return self._n_at_work()
+
+    def _n_at_work(self) -> int:
         return sum(not connection.stands for connection in self.connections)
+
+    @property
+    def n_runnable(self) -> int:
+        """Processes of the node that want a core: its own, the client and one of each tier."""
+        self._catch_up()
+        return self._n_runnable()
+
+    def _n_runnable(self) -> int:
+        return 1 + min(self._n_at_work(), 2 + int(self.has_proxy))
 
     @property
     def share_at_work(self) -> float:
@@ -258,6 +300,8 @@ class Judge:
         else:
             for connection in self.connections:
                 connection.task = self.clock.start(connection.live(self._waits.cycle_s * self.share()))
+        if self._masquerade is not None:
+            self.clock.start(self._look_at_waits())
         if self.load.duration_s is not None:
             yield self.env.timeout(self.load.duration_s)
             self._catch_up()
@@ -436,7 +480,7 @@ class Judge:
     def off_cpu_s(self) -> float:
         """How long it still waits for a core at this instant: one draw for all its connections. [s]"""
         if self._off_cpu[0] != self.clock.now_s:
-            waits = self.saturating and self.share() < 1 - self._cores / (3 + int(self.has_proxy))
+            waits = self.saturating and self.share() < 1 - self._cores / self._n_runnable()
             turn_s = self.timing.scheduler_turn.draw_s(self._rng) if waits else 0.0
             self._off_cpu = (self.clock.now_s, turn_s)
         return self._off_cpu[1]

@@ -41,7 +41,7 @@ class Waits:
         self.backend_sent: Distribution = timing.round_trip
         self.read: Distribution = timing.client_overhead.get(self._load.client, Constant(value_s=0.0))
         if isinstance(self._load.arrivals, ClosedLoop) and self._load.arrivals.think_time is None:
-            self._share_the_cpu()
+            self.share_the_cpu()
         self.cycle_s = self._mean_cycle_s()
 
     def _cpu_s(self) -> tuple[float, float, float]:
@@ -57,7 +57,7 @@ class Waits:
             proxy_s += cpu["connect"] if self._has_proxy else 0.0
         return client_s, app_s, proxy_s
 
-    def _share_the_cpu(self) -> None:
+    def share_the_cpu(self, *, connect_waits_s: float = 0.0) -> None:
         """The slowest of what is not shared, or all cores together, holds the others up."""
         client_s, app_s, proxy_s = self._cpu_s()
         work_s = client_s + app_s + proxy_s
@@ -67,7 +67,7 @@ class Waits:
             app_s / max(1, len(self._apps)),
             proxy_s / max(1, self._n_fronts * self._cores),
         )
-        delay_s = self._apps[0].mean_s if self._apps else 0.0
+        delay_s = connect_waits_s + (self._apps[0].mean_s if self._apps else 0.0)
         waiting_s = max(delay_s + work_s, self._load.connections * slowest_s) - delay_s
         front_s, backend_s = (proxy_s, app_s) if self._has_proxy else (app_s, 0.0)
         self.sent = Exponential(scale_s=waiting_s * front_s / work_s)
