@@ -70,6 +70,8 @@ class Server:
         self.word_s: float | None = None
         """When nginx's master told its worker to end at once."""
         self.n_restarts = 0
+        self.vanished_s: float | None = None
+        """Since when its address answers nothing."""
         self.removed_files: set[str] = set()
         self._connections: dict[object, None] = {}
         self._drained: simpy.Event | None = None
@@ -89,6 +91,8 @@ class Server:
         if phase not in TRANSITIONS[self.phase]:
             raise ValueError(f"{self.pod.name}/{self.container.name}: no way from {self.phase} to {phase}")
         self.phase = phase
+        if phase is P.VANISHED:
+            self.vanished_s = float(self.world.env.now)
         self.log(phase.value)
         self.touch()
         self.world.server_changed(self)
@@ -261,6 +265,8 @@ class World:
         self._observers: list[Observer] = []
         self._told_of_deletions: list[Callable[[int], None]] = []
         self._headless: dict[str, Callable[[], tuple[Pod, ...]]] = {}
+        self.core_seconds: dict[int, Callable[[], float]] = {}
+        """By node: what its pods' starts and ends have wanted of its cores so far. [s]"""
 
     def log(self, subject: str, what: str, detail: str = "") -> None:
         self.marks.append(Mark(float(self.env.now), subject, what, detail))

@@ -50,7 +50,7 @@ class ControlPlane:
         self._templates: dict[tuple[str, str], PodTemplate] = {}
         self.api = Api(env)
         self.kubelets = [
-            Kubelet(env, world, self.api, self._delays(f"kubelet/{n}"), n, self._node_cpu())
+            Kubelet(env, world, self.api, self._delays(f"kubelet/{n}"), n, self._node_cpu(n))
             for n in self._nodes
         ]
         self._proxies = [
@@ -81,9 +81,11 @@ class ControlPlane:
     def _nodes(self) -> range:
         return range(self._scenario.cluster.nodes)
 
-    def _node_cpu(self) -> NodeCpu:
+    def _node_cpu(self, node: int) -> NodeCpu:
         cores, each = self._scenario.cluster.cores, self._timing.operation_cores
-        return NodeCpu(self._env, cores=cores, operation_cores=each)
+        cpu = NodeCpu(self._env, cores=cores, operation_cores=each)
+        self._world.core_seconds[node] = cpu.core_seconds
+        return cpu
 
     def _delays(self, actor: str) -> Delays:
         return Delays(self._timing, self._streams.take(actor), self._pressure)

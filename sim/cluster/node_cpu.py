@@ -35,14 +35,27 @@ class NodeCpu:
         self._cores = cores
         self._operation_cores = operation_cores
         self._n = 0
+        self._core_seconds = 0.0
+        self._counted_s = float(env.now)
         self._deleted_s = float("-inf")
         self._changed = env.event()
 
     @property
+    def wanted(self) -> float:
+        """Cores that the operations under way would keep busy if there were enough."""
+        return self._n * self._operation_cores
+
+    @property
     def speed(self) -> float:
         """Of each operation under way, against one that is alone."""
-        wanted = self._n * self._operation_cores
-        return 1.0 if wanted <= self._cores else self._cores / wanted
+        return 1.0 if self.wanted <= self._cores else self._cores / self.wanted
+
+    def core_seconds(self) -> float:
+        """`wanted`, summed up over the time so far. [s]"""
+        now_s = float(self._env.now)
+        self._core_seconds += self.wanted * (now_s - self._counted_s)
+        self._counted_s = now_s
+        return self._core_seconds
 
     def deletion(self) -> None:
         """A pod's deletion has reached the node."""
@@ -69,6 +82,7 @@ class NodeCpu:
             self._count(-1)
 
     def _count(self, change: int) -> None:
+        self.core_seconds()
         self._n += change
         changed, self._changed = self._changed, self._env.event()
         changed.succeed()

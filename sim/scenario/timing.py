@@ -81,6 +81,7 @@ class Timing:
     round_trip: Distribution  # SYN to SYN-ACK inside the cluster
     scheduler_turn: Distribution  # a runnable client without a core, to its turn (crowded machine)
     vanished: Vanished
+    forgets: Distribution  # device of a vanished pod down to its route gone: what is sent there meanwhile is forgotten
     p_time_wait_refuses: float  # share of the SYNs on a pair in TIME_WAIT that are not let in
     time_wait_again: Distribution  # such a SYN to the next one
     client_overhead: Mapping[

@@ -36,7 +36,6 @@ from sim.traffic.routing import (
     pick,
     pick_way,
     refusal,
-    vanished_answer,
 )
 from sim.world import Server, ServerPhase
 
@@ -70,6 +69,7 @@ class Connection:
         """Where connection tracking sends the next connect, whatever the rules say (old_ports.py)."""
         self.hangs = False
         """It waits for an address that does not answer."""
+        self._unheard = False
         self._wake: simpy.Event | None = None
         self._deadline_s = NEVER
         self._deadline_cause = Cause.SLOW_ANSWER
@@ -473,9 +473,23 @@ class Connection:
         """
         traffic, env = self.traffic, self.env
         self._deadline_s = NEVER
+        sent_s = float(env.now)
         yield env.timeout(traffic.round_trip_s(self.rng) if resume is None else resume.remaining_s)
         if resume is not None and (why := resume.refused) is not None:
             raise Failed(why.seen, why.cause, Stage.CONNECTING, why.pod)
+        try:
+            yield from self._syns(sent_s)
+        finally:
+            self._hears()
+
+    def _syns(self, sent_s: float) -> Steps:
+        """One SYN, sent at *sent_s*, and those that follow it.
+
+        Raises
+        ------
+        Failed
+        """
+        traffic, env = self.traffic, self.env
         began_s = float(env.now)
         limit_s = min(
             traffic.load.connect_timeout_s if traffic.kind.gives_up else NEVER, SYN_GIVES_UP_AFTER_S
@@ -485,6 +499,8 @@ class Connection:
         n_remembered = 0
         for gap_s in SYN_AGAIN_AFTER_S:
             server = self._draw()
+            if not is_silent(server):
+                self._hears()
             if server is None and traffic.kind.spins_on_icmp and not spun:
                 yield from self._spin(gap_s)
                 spun = True
@@ -501,20 +517,30 @@ class Connection:
                     continue
                 self.link = self.open_link(server)
                 return
-            answer = vanished_answer(traffic.timing.vanished, forwarded=traffic.forwarded)
+            answer = traffic.vanished_answer(server, sent_s)
             if answer is Vanished.UNREACHABLE:
                 raise Failed(Seen.UNREACHABLE, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, server.pod.name)
+            pinned = answer is Vanished.SILENCE_PINNED
             left_s = began_s + limit_s - float(env.now)
-            wait_s = left_s if answer is Vanished.SILENCE_PINNED else min(gap_s, left_s)
-            traffic.hangs(+1)
-            try:
-                yield from self.hang(self.wait(wait_s), float(env.now) + wait_s, server)
-            finally:
-                traffic.hangs(-1)
+            wait_s = left_s if pinned else min(gap_s, left_s)
+            self._hears_nothing()
+            yield from self.hang(self.wait(wait_s), float(env.now) + wait_s, server, leaves_port=pinned)
+            sent_s = float(env.now)
             if wait_s >= left_s:
                 break
         pod = server.pod.name if server is not None else None
         raise Failed(Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, pod)
+
+    def _hears_nothing(self) -> None:
+        """Nothing moves on it; another SYN is no event to who waits for one."""
+        if not self._unheard:
+            self._unheard = True
+            self.traffic.hangs(+1)
+
+    def _hears(self) -> None:
+        if self._unheard:
+            self._unheard = False
+            self.traffic.hangs(-1)
 
     def _spin(self, until_next_syn_s: float) -> Steps:
         """ICMP in answer to the first SYN is a soft error to Linux: the connect goes on, poll says error.
@@ -534,8 +560,12 @@ class Connection:
         ends_s: float,
         server: Server,
         proxy: Proxy | None = None,
+        *,
+        leaves_port: bool = True,
     ) -> Steps:
         """Go through *waiting*, up to *ends_s*, for *server*'s vanished address; then the socket is closed.
+
+        *leaves_port*: connection tracking still knows where its port leads.
 
         Raises
         ------
@@ -554,7 +584,8 @@ class Connection:
         finally:
             self.hangs = False
             self.traffic.old_ports.hangs(-1)
-            self.traffic.old_ports.leave(self, server, proxy)
+            if leaves_port:
+                self.traffic.old_ports.leave(self, server, proxy)
 
     def stand(self, waiting: Generator[simpy.Event, Any, Any]) -> Steps:
         """Go through *waiting*, which takes no CPU of anybody."""

@@ -14,7 +14,7 @@ from sim.outcomes import Failure, Seen
 from sim.proxies import Proxy, targets
 from sim.scenario.distributions import Constant, Distribution, Exponential
 from sim.scenario.model import ClosedLoop, OpenLoop, Scenario, ServerKind
-from sim.scenario.timing import Timing
+from sim.scenario.timing import Timing, Vanished
 from sim.streams import Streams
 from sim.traffic import steady
 from sim.traffic.answered import Answered
@@ -27,7 +27,7 @@ from sim.traffic.links import Link, Stage, announces_close
 from sim.traffic.old_ports import OldPorts
 from sim.traffic.open_loop import Arrivals
 from sim.traffic.pace import REFUSED, Pace, Route, Segment, saturated
-from sim.traffic.routing import Refusal, Way, refusal
+from sim.traffic.routing import Refusal, Way, refusal, vanished_answer
 from sim.traffic.time_wait import TimeWaits
 from sim.world import RuleTable, Server, World
 
@@ -118,6 +118,8 @@ class Traffic:
         self.stepwise = stepwise
         """Every request one by one: the judge of the cruise."""
         self.forwarded = not scenario.cluster.client_on_node
+        self.masqueraded = not (self.forwarded or world.services[scenario.load.service].headless)
+        """Its connections reach the pods from an address of the node and random ports."""
         self.tally = Tally()
         self.over = False
         self.ended_s = 0.0
@@ -136,6 +138,7 @@ class Traffic:
         self._spinning_from_s = 0.0
         self._off_cpu = (-1.0, 0.0)
         """(when drawn, how long): see client_off_cpu_s."""
+        self._forgets_until_s: dict[Server, float] = {}
         self._affine: dict[int, Server] = {}
         self._targets: tuple[RuleTable | None, tuple[Server, ...]] = (None, ())
         """The rules as they were last asked for, and the servers that they name."""
@@ -333,21 +336,36 @@ class Traffic:
             return
         if ends_the_run(self.kind.name, self.load.options, why.seen):
             return
-        began_s = float(self.env.now)
+        began_s, core_seconds = float(self.env.now), self._core_seconds()
         until = self._changed
         if self._n_left < float("inf"):
             until = until | self.env.timeout(self._n_left * self.timing.refused_cpu_s)
         yield until
-        now_s = float(self.env.now)
-        n = int(min(connection.rng.poisson((now_s - began_s) / cycle_s), self._n_left))
+        lasted_s = float(self.env.now) - began_s
+        if lasted_s > 0:
+            cycle_s *= self._stretch((self._core_seconds() - core_seconds) / lasted_s)
+        n = int(min(connection.rng.poisson(lasted_s / cycle_s), self._n_left))
         self.count_refused(n, connection, why, since_s=began_s)
         if self._n_left == 0:
             self.stop()
 
     @property
     def refused_cycle_s(self) -> float:
-        """From one refused connect of a connection without pause to its next. [s]"""
+        """From one refused connect of a connection without pause to its next, on a node that leaves it a core. [s]"""
         return self.timing.refused_cpu_s * self.load.connections
+
+    def _core_seconds(self) -> float:
+        """What starts and ends of pods have wanted of the cores of the client's node so far. [s]"""
+        read = self.world.core_seconds.get(CLIENT_NODE)
+        return 0.0 if read is None or self.forwarded else read()
+
+    def _stretch(self, cores_wanted: float) -> float:
+        """By how much a client on one core is slower while starts and ends of pods want *cores_wanted*.
+
+        All share the cores fairly, with the node's own work: between its proxy's end and the next one's start ab makes
+        one refused connect every 66 to 157 us, of 49 us each (validation/observations/tutorial-4-proxy-rollout).
+        """
+        return max(1.0, (1 + self.timing.node_utilisation * self._cores + cores_wanted) / self._cores)
 
     @property
     def counts_refused(self) -> bool:
@@ -375,6 +393,23 @@ class Traffic:
         """Requests until the load has made all that it is to make."""
         n = self.load.requests
         return float("inf") if n is None else max(0, n - self.tally.n_requests)
+
+    def vanished_answer(self, server: Server, sent_s: float) -> Vanished:
+        """What a SYN sent at *sent_s* meets at *server*'s vanished address.
+
+        Masquerade forgets the connections of a device that goes down (Linux net/netfilter/nf_nat_masquerade.c,
+        masq_device_event), and so those of the last moment before the route is gone too: their next SYN, a second
+        later, goes where the rules say then. A client without pause has hardly any others: in five of six replays all
+        connections of ab came back so, or hung for good because the rules were not a second old yet
+        (validation/observations/tutorial-4-proxy-rollout).
+        """
+        answer = vanished_answer(self.timing.vanished, forwarded=self.forwarded)
+        if answer is Vanished.SILENCE_PINNED and self.masqueraded and server.vanished_s is not None:
+            if server not in self._forgets_until_s:
+                self._forgets_until_s[server] = server.vanished_s + self.timing.forgets.draw_s(self._rng)
+            if sent_s <= self._forgets_until_s[server]:
+                return Vanished.SILENCE_REDRAWN
+        return answer
 
     def hangs(self, change: int) -> None:
         """One connection more or less of which nothing is heard. When all hang, ab waits its `-s` and exits."""
@@ -523,7 +558,7 @@ class Traffic:
             routes = [
                 Route(share * p, (*waits, *segments), kind)
                 for share, segments, kind in served
-                for p, waits in self.time_waits.rounds()
+                for p, waits in self.time_waits.tries()
             ]
             try:
                 self._paces[key] = Pace(routes)

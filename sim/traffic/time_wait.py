@@ -42,7 +42,9 @@ TICK_S: Final = 0.25
 WORTH_TELLING: Final = 0.1
 """By how much the cycle of a connection must have changed for them all to be told."""
 N_TICKS: Final = int(TIME_WAIT_S / TICK_S)
-_MOST_ROUNDS: Final = 3
+FORGOTTEN_A_ROUND: Final = -math.log(1 - P_TAKEN)
+"""Rate at which tracking loses the entries that it has, as a round of the client's ports goes on."""
+_MOST_TRIES: Final = 3
 
 
 class _Memory:
@@ -56,9 +58,9 @@ class _Memory:
         """Those that connection tracking still knows."""
         self.forgotten = 0.0
 
-    def age(self, tick: int, known: float) -> None:
-        """Up to *tick*, of what tracking knew a share *known* is left; what is older than a minute is gone."""
-        lost = (1 - known) * self._tracked
+    def age(self, tick: int, rounds: float) -> None:
+        """Up to *tick*, for so many rounds of the client's ports; what is older than a minute is gone."""
+        lost = -math.expm1(-rounds * FORGOTTEN_A_ROUND) * self._tracked
         self._tracked -= lost
         self._forgotten += lost
         for each in range(max(self._tick, tick - N_TICKS) + 1, tick + 1):
@@ -66,10 +68,12 @@ class _Memory:
         self._tick = tick
         self._sum()
 
-    def close(self, n: float, known: float) -> None:
-        """*n* connections more since the last look, each of which may have ended the memory of an old one."""
+    def close(self, n: float, rounds: float) -> None:
+        """*n* connections more in these rounds, each of which may have ended the memory of an old one."""
         self._forgotten *= (1 - 1 / (MASQUERADED_PORTS - self.tracked)) ** n
-        tracked = n * (1 - known) / -math.log(known)  # they came evenly
+        tracked = (
+            n * -math.expm1(-rounds * FORGOTTEN_A_ROUND) / (rounds * FORGOTTEN_A_ROUND)
+        )  # they came evenly
         self._tracked[self._tick % N_TICKS] += tracked
         self._forgotten[self._tick % N_TICKS] += n - tracked
         self._sum()
@@ -86,8 +90,7 @@ class TimeWaits:
         self.met = (
             traffic.saturating
             and not traffic.keeps
-            and not traffic.forwarded
-            and not traffic.world.services[traffic.load.service].headless
+            and traffic.masqueraded
             and traffic.timing.p_time_wait_refuses > 0
         )
         self._memories: dict[Server, _Memory] = {}
@@ -120,16 +123,16 @@ class TimeWaits:
     def _mean_wait_s(self, p: float) -> float:
         return p * self._traffic.timing.time_wait_again.mean_s + p**2 / (1 - p) * SYN_AGAIN_AFTER_S[0]
 
-    def rounds(self) -> list[tuple[float, tuple[Segment, ...]]]:
+    def tries(self) -> list[tuple[float, tuple[Segment, ...]]]:
         """(probability, waits) of a connect's SYNs before one is let in."""
         p = self.p_refused
         if p == 0:
             return [(1.0, ())]
         first = Segment(Stage.CONNECTING, False, self._traffic.timing.time_wait_again)
         found: list[tuple[float, tuple[Segment, ...]]] = [(1 - p, ())]
-        for n in range(1, _MOST_ROUNDS + 1):
+        for n in range(1, _MOST_TRIES + 1):
             more = Segment(Stage.CONNECTING, False, Constant(value_s=(n - 1) * SYN_AGAIN_AFTER_S[0]))
-            rest = 1.0 if n == _MOST_ROUNDS else 1 - p
+            rest = 1.0 if n == _MOST_TRIES else 1 - p
             found.append((p**n * rest, (first,) if n == 1 else (first, more)))
         return found
 
@@ -170,16 +173,16 @@ class TimeWaits:
             return
         (n_targets, open_ones), self._open = self._open, self._open_now()
         n = traffic.connects_per_s(len(open_ones) / n_targets) * elapsed_s if n_targets else 0.0
-        if n == 0:
+        if n < 1e-9:
             return
-        known = (1 - P_TAKEN) ** (n / CONNECTS_A_ROUND / traffic.load.sources)
+        rounds = n / CONNECTS_A_ROUND / traffic.load.sources
         tick = int(now_s / TICK_S)
         for memory in self._memories.values():
-            memory.age(tick, known)
+            memory.age(tick, rounds)
         for server in open_ones:
             if server not in self._memories:
                 self._memories[server] = _Memory(tick)
-            self._memories[server].close(n / n_targets, known)
+            self._memories[server].close(n / n_targets, rounds)
 
     def _open_now(self) -> tuple[int, list[Server]]:
         targets = self._traffic.targets(0)

@@ -55,3 +55,15 @@ def test_work_is_conserved(jobs, cores, operation_cores):
         assert end_s >= start_s + alone_s - 1e-9
     busy_s = sum(alone_s for _, alone_s in jobs) * operation_cores
     assert busy_s <= cores * max(ended) * (1 + 1e-9)
+
+
+def test_what_they_have_wanted_so_far():
+    """Two operations of 1.5 cores on two cores, 1 s alone each: 2 · 1.5 cores for the 1.5 s that they take together."""
+    env = simpy.Environment()
+    cpu = NodeCpu(env, cores=2, operation_cores=1.5)
+    for _ in range(2):
+        env.process(cpu.work(1.0))
+    env.run(until=1.0)
+    assert cpu.core_seconds() == pytest.approx(3.0)
+    env.run(until=5.0)
+    assert cpu.core_seconds() == pytest.approx(3.0 * 1.5)

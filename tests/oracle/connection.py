@@ -53,6 +53,10 @@ class Connection:
         self.deadline_s = NEVER
         self.unanswered: Failed | None = None
         """What becomes of a connect that nothing answers if the load ends now."""
+        self.unheard = False
+        """Its connect has had no answer of any kind."""
+        self.turn_s = NEVER
+        """When the connect began that was under way as the last of many refusals was over."""
         self.stands = False
         """Nobody does anything on it for now."""
         self.late_by = Cause.SLOW_ANSWER
@@ -354,16 +358,19 @@ class Connection:
         """SYNs, until one is answered."""
         judge, clock = self.judge, self.clock
         self.deadline_s = NEVER
+        sent_s, self.turn_s = min(clock.now_s, self.turn_s), NEVER
         yield from self.until(clock.now_s + judge.round_trip_s())
         gives_up_s = clock.now_s + min(
             judge.load.connect_timeout_s if judge.kind.gives_up else NEVER, sum(SYN_GAPS_S)
         )
         ports = judge.ports(self.source)
         port, remembered = ports.take(clock.now_s)
-        spun, again_s = False, judge.again_s()
+        spun, retry_s = False, judge.again_s()
         host: Host | None = None
         for gap_s in SYN_GAPS_S:
             host = remembered or judge.pick(self.source)
+            if host is None or host.phase is not P.VANISHED:
+                judge.hears(self)
             if host is None and judge.kind.spins_on_icmp and not spun:
                 spun = True
                 yield from judge.spin(self.until(clock.now_s + gap_s))
@@ -375,8 +382,8 @@ class Connection:
             if host.phase is not P.VANISHED:
                 if not judge.lets_in((self.source, port), host):
                     self.stands = True
-                    yield from self.until(clock.now_s + again_s)
-                    self.stands, again_s = False, SYN_GAPS_S[0]
+                    yield from self.until(clock.now_s + retry_s)
+                    self.stands, retry_s = False, SYN_GAPS_S[0]
                     continue
                 self.link = self.open_link(host)
                 self.link.client = self.source, port
@@ -385,13 +392,16 @@ class Connection:
             if answer is Vanished.UNREACHABLE and judge.forwarded:
                 raise Failed(Seen.UNREACHABLE, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, host.pod)
             unanswered = Failed(Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, host.pod)
-            if answer is Vanished.SILENCE_PINNED:
-                yield from judge.hang(self.hang(ports, port, host, self.until(gives_up_s), unanswered))
+            judge.hears_nothing(self)
+            if answer is Vanished.SILENCE_PINNED and not judge.forgets(host, sent_s):
+                yield from self.hang(ports, port, host, self.until(gives_up_s), unanswered)
                 break
             again_s = min(clock.now_s + gap_s, gives_up_s)
-            yield from judge.hang(self.hang(None, port, host, self.until(again_s), unanswered))
+            yield from self.hang(None, port, host, self.until(again_s), unanswered)
+            sent_s = clock.now_s
             if again_s >= gives_up_s:
                 break
+        judge.hears(self)
         pod = None if host is None else host.pod
         raise Failed(Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING, pod)
 

@@ -71,6 +71,10 @@ class Judge:
         self._tables: dict[tuple[int, str, int], tuple[Host, ...]] = {}
         self._affine: dict[int, Host] = {}
         self._ports: dict[int, Ports] = {}
+        self._forgotten: dict[Host, float] = {}
+        self._core_seconds = (0.0, 0.0)
+        self._cores_wanted = 0.0
+        """By starts and ends of pods, on the client's node, since the last change that the traffic has heard of."""
         self.proxies: dict[Host, Proxy] = {}
         for server in list(proxies):
             self._adopt(server)
@@ -214,6 +218,14 @@ class Judge:
         if self._masquerade is not None:
             self._masquerade.closed(link.client, self.clock.now_s)
 
+    def forgets(self, host: Host, sent_s: float) -> bool:
+        """Whether a SYN sent then to *host*, which has vanished, is forgotten with the host's device."""
+        if self.forwarded or self.world.services[self.load.service].headless:
+            return False
+        if host not in self._forgotten:
+            self._forgotten[host] = (host.server.vanished_s or 0.0) + self.timing.forgets.draw_s(self._rng)
+        return sent_s <= self._forgotten[host]
+
     def _look_at_waits(self) -> Steps:
         """The longer connects wait, the less do the others for the CPU."""
         assert self._masquerade is not None
@@ -309,7 +321,15 @@ class Judge:
             self._settle()
 
     def _catch_up(self) -> None:
+        self._look_at_cores()
         self.clock.advance(float(self.env.now))
+
+    def _look_at_cores(self) -> None:
+        read = self.world.core_seconds.get(CLIENT_NODE)
+        now_s, (seen_s, seen) = float(self.env.now), self._core_seconds
+        if read is not None and not self.forwarded and now_s > seen_s:
+            self._cores_wanted = (read() - seen) / (now_s - seen_s)
+            self._core_seconds = now_s, read()
 
     def _settle(self) -> None:
         """After steps: end what has ended, and see to it that a drain is heard of when it is over."""
@@ -435,9 +455,12 @@ class Judge:
         if ends_the_run(self.kind.name, self.load.options, Seen.REFUSED):
             return
         wait_s = draws(Exponential(scale_s=cost_s), self._rng)
+        own = 1 + self.timing.node_utilisation * self._cores
         like = {"seen": Seen.REFUSED, "reused": False, "connection": connection.index, "phase": "connecting"}
         while True:
-            yield from connection.until(clock.now_s + wait_s())
+            connection.turn_s = clock.now_s
+            stretch = max(1.0, (own + self._cores_wanted) / self._cores)
+            yield from connection.until(clock.now_s + wait_s() * stretch)
             if not self._all_refuse():
                 return
             self.fail(Failure(at_s=clock.now_s, cause=cause, pod=pod, **like))
@@ -445,11 +468,16 @@ class Judge:
     def _all_refuse(self) -> bool:
         return all(refusal(host) is not None for host in self._tables[self._entry])
 
-    def hang(self, steps: Steps) -> Steps:
-        """*steps*, during which a connection hears nothing. When all do, ab waits its `-s` and ends itself."""
-        self._hang_change(1)
-        yield from steps
-        self._hang_change(-1)
+    def hears_nothing(self, connection: Connection) -> None:
+        """When no connection hears anything, ab waits its `-s` and ends itself; another SYN is nothing heard."""
+        if not connection.unheard:
+            connection.unheard = True
+            self._hang_change(1)
+
+    def hears(self, connection: Connection) -> None:
+        if connection.unheard:
+            connection.unheard = False
+            self._hang_change(-1)
 
     def _hang_change(self, change: int) -> None:
         self._n_hanging += change

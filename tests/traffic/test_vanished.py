@@ -92,3 +92,63 @@ def test_kept_connections_end_before_the_address_does(stepwise):
         V.SILENCE_PINNED, on_node=True, stepwise=stepwise, load=replace(PLAIN, duration_s=9.0), stale_s=0.0
     )
     assert set(seen(tally)) <= {"eof_reused", "rst_reused"}
+
+
+def burning(rules_after_s, *, on_node=True, headless=False, stepwise=False):
+    """ab is refused by the only pod for 0.3 s, until its address vanishes; other rules come *rules_after_s* later."""
+    load = replace(
+        PLAIN, client="ab", options={"r": True}, arrivals=ClosedLoop(), connections=10, keep_alive=False
+    )
+    timing = replace(TIMING, vanished=V.SILENCE_PINNED, p_time_wait_refuses=0.0)
+    tiny = Tiny(
+        replace(load, duration_s=6.0), pods=2, timing=timing, on_node=on_node, headless=headless, stepwise=stepwise
+    )  # fmt: skip
+    tiny.route(tiny.pods[:1])
+    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], takes_s=0.0, gone_s=0.3))
+    tiny.at(1.3 + rules_after_s, tiny.route, tiny.pods[1:])
+    tiny.run(4.0)
+    return tiny
+
+
+def test_what_is_sent_as_the_address_vanishes_is_forgotten(stepwise):
+    """Masquerade forgets with the device: a second later the next SYN follows the rules of then."""
+    tiny = burning(0.8, stepwise=stepwise)
+    assert tiny.traffic.n_at_work == 10
+    assert causes(tiny.traffic.tally)["stale_endpoint_refused"] > 1000
+
+
+def test_it_is_forgotten_only_once(stepwise):
+    """If the rules are as old as the next SYN, that one is remembered: for good."""
+    assert burning(1.2, stepwise=stepwise).traffic.n_at_work == 0
+
+
+def test_only_masquerade_forgets(stepwise):
+    """A client in a pod reaches it from its own address."""
+    assert burning(0.8, on_node=False, stepwise=stepwise).traffic.n_at_work == 0
+    assert burning(0.8, headless=True, stepwise=stepwise).traffic.n_at_work == 0
+
+
+def test_a_moment_later_it_is_pinned(stepwise):
+    """A connect after the route is gone too: as on stock kind."""
+    load = replace(PLAIN, keep_alive=False, connections=20, duration_s=9.0)
+    _, tally = vanish(V.SILENCE_PINNED, on_node=True, stepwise=stepwise, load=load)
+    early = [f for f in tally.failures if f.seen.value == "timeout_connect"]
+    forgotten_s = TIMING.forgets.max_s
+    assert early
+    assert all(f.at_s - load.connect_timeout_s > 2.0 + forgotten_s - 1e-3 for f in early)
+
+
+def test_starts_and_ends_of_pods_slow_a_refused_client():
+    """While they want both cores the client has its fair share of them: a third, the node's own work counted."""
+    n = {}
+    for wanted in (0.0, 2.0):
+        load = replace(
+            PLAIN, client="ab", options={"r": True}, arrivals=ClosedLoop(), connections=10, keep_alive=False
+        )
+        tiny = Tiny(replace(load, duration_s=4.0), timing=replace(TIMING, p_time_wait_refuses=0.0))
+        tiny.world.core_seconds[0] = lambda wanted=wanted, env=tiny.env: wanted * float(env.now)
+        tiny.at(1.0, lambda tiny=tiny: tiny.stop(tiny.pods[0], takes_s=0.0, gone_s=1.0))
+        n[wanted] = causes(tiny.run())["stale_endpoint_refused"]
+    assert n[0.0] == pytest.approx(1.0 / TIMING.refused_cpu_s, rel=0.05)
+    stretch = (1 + 2 * TIMING.node_utilisation + 2.0) / 2
+    assert n[2.0] == pytest.approx(n[0.0] / stretch, rel=0.05)

@@ -61,6 +61,8 @@ STEPS: Final = (
     Step("cycles-busy-1.csv", "pod_cycles", ("--busy", "--patience", "6", "--idle", "3", "--seconds", "150")),
     Step("steady.csv", "steady"),
     Step("phases.csv", "phases"),
+    Step("time-waits.csv", "time_waits"),
+    Step("refused.csv", "refused"),
     Step("pod-stop-ab.csv", "pod_stop_clients", ("ab", "--runs", "16", "--hook", "0")),
     Step("pod-stop-ab-hook.csv", "pod_stop_clients", ("ab", "--runs", "16", "--hook", "2.5")),
 )

@@ -153,6 +153,7 @@ def idle_profile(data: Path) -> str:
         *_kubelet(start, stop, data),
         *_rest(data),
         *_request_cpu(data),
+        _time_wait(data),
     ]
     return _head(HEAD, data) + "".join([*parts, _node_utilisation(data), _operation_cores(data)])
 
@@ -268,7 +269,7 @@ def _kubelet(start: Steps, stop: Steps, data: Path) -> list[str]:
 
 def _request_cpu(data: Path) -> list[str]:
     """CPU of one request by part, on the cluster: kept connections, and what a new one adds."""
-    steady, refused = read_rows(data / "steady.csv"), read_rows(data / "loopback-cost.csv")
+    steady = read_rows(data / "steady.csv")
 
     def mean_us(tier: str, client: str, part: str) -> float:
         found = [float(r[f"{part}_us"]) for r in steady if (r["tier"], r["client"]) == (tier, client)]
@@ -285,13 +286,23 @@ def _request_cpu(data: Path) -> list[str]:
     }
     measured = ", ".join(f"{part}: {us:.1f}e-6" for part, us in parts.items())
     n = sum((r["tier"], r["client"]) == ("direct", "ab -k") for r in steady)
-    closed = [float(r["client_us"]) for r in refused if r["name"] == "ab refused"]
+    closed = [float(row["client_us"]) for row in read_rows(data / "refused.csv")]
     return [
         _value("request_cpu_s", f"{{{measured}, {UNMEASURED_CPU}}}",
                f"n={n} runs of each client through a NodePort to three pods; connect, paid on both sides, is half of "
                "what a connection for each request adds to ab and nginx; requests, go-http and generic as in defaults"),
-        _value("refused_cpu_s", f"{np.mean(closed):.1f}e-6", f"n={len(closed)} runs of ab against a closed port"),
+        _value("refused_cpu_s", f"{np.mean(closed):.1f}e-6",
+               f"n={len(closed)} runs of ab through a NodePort against a closed port"),
     ]  # fmt: skip
+
+
+def _time_wait(data: Path) -> str:
+    """Whether a pod lets a SYN in that meets a closed connection: either way it remembers that one no longer."""
+    first, *_, last = ({k: float(v) for k, v in row.items()} for row in read_rows(data / "time-waits.csv"))
+    n_met = int(last["closed_first"] - (last["remembered"] - first["remembered"]))
+    n_refused = int(last["not_let_in"])
+    return _value("p_time_wait_refuses", f"{(n_refused + 1) / (n_met + 2):.3f}",
+                  f"{n_refused} of {n_met} SYNs of ab without keep-alive, within a minute; (k+1)/(n+2)")  # fmt: skip
 
 
 def _rest(data: Path) -> list[str]:
