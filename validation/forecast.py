@@ -75,6 +75,10 @@ def predict(scenario: Scenario, *, runs: int, seed: int, timing: str) -> Forecas
     scenario = replace(scenario, timing=timing)
     prediction = sim.predict(scenario, runs=runs, seed=seed)
     tool = prediction.tool_failed if scenario.load.client in TOOLS else None
+    if tool is not None and not prediction.tool_aborted.all():
+        tool = tool[
+            ~prediction.tool_aborted
+        ]  # a tool that gives up prints no figure: those runs are not compared
     return Forecast(
         scenario=scenario.name,
         scenario_hash=scenario_hash(scenario),

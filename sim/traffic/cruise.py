@@ -5,7 +5,7 @@ into the middle of a request, as a step-by-step run would have it there (pace.py
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import simpy
@@ -57,6 +57,8 @@ class Cruise:
         self.pace: Pace
         self._p_refused = 0.0
         self._began_s = 0.0
+        self._first: Moment | None = None
+        """Under way until then, since the pace has changed."""
         self._n_stop: int | None = None
         self._met: Resume | None = None
 
@@ -177,13 +179,37 @@ class Cruise:
         self.pace = self._conn.traffic.pace(self._good, p_refused=p_refused)
         self._p_refused = p_refused
         self._began_s = float(self._conn.env.now)
+        self._first = None
         self._n_stop = n_stop
         self._met = None
         self.under_way = True
 
+    def retune(self) -> bool:
+        """Go on by the pace of now; False where that needs a look at the connection.
+
+        The segment under way is lived out first; the cycle that it belongs to begins anew after it, which is half a
+        request too few.
+        """
+        if self._n_stop is not None or self._p_refused > 0:
+            return False
+        now_s = float(self._conn.env.now)
+        moment = self._moment_at(now_s)
+        self.count(moment.n_done)
+        self._first = moment
+        self._began_s = now_s + moment.remaining_s
+        self.pace = self._conn.traffic.pace(self._good)
+        return True
+
+    def _moment_at(self, now_s: float) -> Moment:
+        left_s = self._began_s - now_s
+        if self._first is None or left_s <= 0:
+            return self._moment(now_s - self._began_s)
+        gone_s = self._first.remaining_s - left_s
+        return replace(self._first, n_done=0, elapsed_s=self._first.elapsed_s + gone_s, remaining_s=left_s)
+
     def meet(self) -> None:
         """Something changes now: find out what the connection is doing, before anybody acts on the change."""
-        moment = self._moment(float(self._conn.env.now) - self._began_s)
+        moment = self._moment_at(float(self._conn.env.now))
         n_done = moment.n_done if self._n_stop is None else min(moment.n_done, max(0, self._n_stop - 1))
         self.count(n_done)
         self.resume(moment)

@@ -104,6 +104,11 @@ class Connection:
             self.cruise.meet()
             self.poke()
 
+    def retune(self) -> None:
+        """The pace of all connections has changed."""
+        if self.cruise.under_way and not self.cruise.retune():
+            self.look()
+
     def poke(self) -> None:
         if self._wake is not None and not self._wake.triggered:
             self._wake.succeed()

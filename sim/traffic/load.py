@@ -23,12 +23,12 @@ from sim.traffic.clients import KINDS, ends_the_run, fin_was_there
 from sim.traffic.exchange import Connection
 from sim.traffic.hop import keeps_backends
 from sim.traffic.keepalive import age_limit_s, idle_limit_s, requests_per_link
-from sim.traffic.links import Link, Stage, announces_close
+from sim.traffic.links import Link, LoadOver, Stage, announces_close
 from sim.traffic.old_ports import OldPorts
 from sim.traffic.open_loop import Arrivals
 from sim.traffic.pace import REFUSED, Pace, Route, Segment, saturated
 from sim.traffic.routing import Refusal, Way, refusal, vanished_answer
-from sim.traffic.time_wait import TimeWaits
+from sim.traffic.time_wait import Held, TimeWaits
 from sim.world import RuleTable, Server, World
 
 Steps = Generator[simpy.Event, Any, None]
@@ -152,7 +152,7 @@ class Traffic:
         self.keeps = self.load.keep_alive and all(self.requests_per_link(s) > 1 for s in front)
         self._apps = self._app_servers()
         self.time_waits = TimeWaits(self)
-        self._saturation = self._saturated(self.load.connections) if self.saturating else None
+        self._saturation = self._saturated(self.load.connections, Held()) if self.saturating else None
         self.cycle_s = self._pace_of(self._apps).mean_s if self._apps else 0.01
         """Mean time from one request of a connection to its next, in steady state. [s]"""
         self._round_trips_s = self.cycle_s - (self._saturation[0] if self._saturation else 0.0)
@@ -327,9 +327,15 @@ class Traffic:
         """A refused connect takes a round trip; a client without pause goes on burning requests meanwhile.
 
         Where every target refuses, such a client's failures up to the next change are one burst.
+
+        Raises
+        ------
+        LoadOver
         """
         if not self.saturating:
             return
+        if self.over:
+            raise LoadOver
         cycle_s = self.refused_cycle_s
         if any(refusal(s) is None for s in self.targets(connection.source)):
             yield self.env.timeout(cycle_s)
@@ -477,12 +483,14 @@ class Traffic:
     @property
     def n_at_work(self) -> float:
         """Connections that wait neither for an address, dead or not, nor for their proxy's next attempt."""
-        return (len(self.connections) - self.n_standing) * (1 - self._share_waiting)
+        held = self.time_waits.known
+        share_waiting = self.time_waits.short_wait_s(held) / self._saturation[0] if self._saturation else 0.0
+        return self._n_awake(held) * (1 - share_waiting)
 
-    @property
-    def _share_waiting(self) -> float:
-        """Of a steady cycle, for a connect that has to be tried again."""
-        return 0.0 if self._saturation is None else self.time_waits.mean_wait_s / self._saturation[0]
+    def _n_awake(self, held: Held) -> float:
+        """Those that wait neither for a dead address nor for a second: of one as many as of the other, by chance."""
+        n = len(self.connections)
+        return (n - self.n_standing) * (1 - held.n_aside / n)
 
     @property
     def n_runnable(self) -> float:
@@ -524,20 +532,29 @@ class Traffic:
 
     def retune(self) -> None:
         """Connects take another time on average: so do the waits for the CPU."""
-        self._saturation = self._saturated(self.load.connections)
+        for connection in self.connections:
+            connection.retune()
+
+    def renew_paces(self) -> None:
+        """From now on a pace is that of now."""
+        held = self.time_waits.known
+        self._saturation = self._saturated(len(self.connections) - held.n_aside, held)
         self._paces.clear()
 
     def cycle_changes_by(self) -> float:
         """By which share the cycle of now differs from the one that the connections cruise by."""
         assert self._saturation is not None
-        return abs(self._saturated(self.load.connections, now=True)[0] / self._saturation[0] - 1)
+        held = self.time_waits.now
+        now_s, *_ = self._saturated(len(self.connections) - held.n_aside, held)
+        return abs(now_s / self._saturation[0] - 1)
 
     def connects_per_s(self, share_accepted: float) -> float:
         """Of a client without pause, where *share_accepted* of them succeed."""
-        n = len(self.connections) - self.n_standing
+        held = self.time_waits.now
+        n = self._n_awake(held)
         if n <= 0:
             return 0.0
-        cycle_s = self._saturated(n, now=True)[0] + self._round_trips_s if share_accepted else 0.0
+        cycle_s = self._saturated(n, held)[0] + self._round_trips_s if share_accepted else 0.0
         return n / (share_accepted * cycle_s + (1 - share_accepted) * self.refused_cycle_s)
 
     def _pace_of(
@@ -626,14 +643,14 @@ class Traffic:
         cpu_s = sum(servers_s) + (0.0 if self.forwarded else client_s)
         return cpu_s / self._request_every_s() / self._cores
 
-    def _saturated(self, connections: int, *, now: bool = False) -> tuple[float, float, float, float]:
+    def _saturated(self, connections: float, held: Held) -> tuple[float, float, float, float]:
         """A cycle, and its waits for the client's CPU, for the front tier's and for the app's. [s]
 
-        With the connects of *now*, or with those that the connections know of.
+        Of so many *connections* that nothing keeps for long.
         """
         client_s, app_s, proxy_s = self.request_cpu_s()
         delay_s = self.answer(self._apps[0]).mean_s if self._apps else 0.0
-        delay_s += self.time_waits.mean_wait_s if not now else self.time_waits.mean_wait_now_s
+        delay_s += self.time_waits.short_wait_s(held)
         tiers = [(app_s, max(1, len(self._apps)))]
         if self.has_proxy:
             tiers.append((proxy_s, max(1, len(self.targets(0)) * self._cores)))

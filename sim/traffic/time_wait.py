@@ -19,6 +19,7 @@ then, are not worth a model; nor does a proxy meet its own, since its ports are 
 
 import math
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -39,9 +40,11 @@ TIME_WAIT_S: Final = 60.0
 MASQUERADED_PORTS: Final = 65_535 - 1024 + 1
 TICK_S: Final = 0.25
 """How often the counts are brought up to date."""
-WORTH_TELLING: Final = 0.1
-"""By how much the cycle of a connection must have changed for them all to be told."""
+WORTH_TELLING: Final = 0.15
+"""By how much the cycle of a connection, or its chance to be refused, must have changed for them all to be told."""
 N_TICKS: Final = int(TIME_WAIT_S / TICK_S)
+NEGLIGIBLE: Final = 1e-6
+"""A second refusal so rare, in each connect, holds nobody up."""
 FORGOTTEN_A_ROUND: Final = -math.log(1 - P_TAKEN)
 """Rate at which tracking loses the entries that it has, as a round of the client's ports goes on."""
 _MOST_TRIES: Final = 3
@@ -82,6 +85,16 @@ class _Memory:
         self.tracked, self.forgotten = float(self._tracked.sum()), float(self._forgotten.sum())
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How far old connections hold new ones up at one time."""
+
+    p_refused: float = 0.0
+    """That a SYN is refused, whichever endpoint it goes to."""
+    n_aside: float = 0.0
+    """Expected number of connections in the second after their second refusal: they leave the CPU to the others."""
+
+
 class TimeWaits:
     """Of one load."""
 
@@ -97,8 +110,9 @@ class TimeWaits:
         self._counted_s = 0.0
         self._open: tuple[int, list[Server]] = (0, [])
         """How many targets there are, and those of them that accept, since the last look."""
-        self.p_refused = 0.0
-        """That the next SYN is refused, whichever endpoint it goes to; as the connections know it."""
+        self._n_aside = 0.0
+        self.known = Held()
+        """What the connections cruise by."""
 
     # ------------------------------------------------------------------ what a connect meets
 
@@ -111,21 +125,20 @@ class TimeWaits:
         return self._traffic.timing.time_wait_again.draw_s(rng) if n_before == 0 else SYN_AGAIN_AFTER_S[0]
 
     @property
-    def mean_wait_s(self) -> float:
-        """Of a connect, as the connections know it. [s]"""
-        return self._mean_wait_s(self.p_refused)
+    def now(self) -> Held:
+        targets = self._traffic.targets(0)
+        p_refused = sum(self._p_refuses(server) for server in targets if accepts(server)) / max(
+            1, len(targets)
+        )
+        return Held(p_refused, self._n_aside)
 
-    @property
-    def mean_wait_now_s(self) -> float:
-        """Of a connect. [s]"""
-        return self._mean_wait_s(self._p_now())
-
-    def _mean_wait_s(self, p: float) -> float:
-        return p * self._traffic.timing.time_wait_again.mean_s + p**2 / (1 - p) * SYN_AGAIN_AFTER_S[0]
+    def short_wait_s(self, held: Held) -> float:
+        """Mean of a connect's wait after its first refusal. [s]"""
+        return held.p_refused * self._traffic.timing.time_wait_again.mean_s
 
     def tries(self) -> list[tuple[float, tuple[Segment, ...]]]:
         """(probability, waits) of a connect's SYNs before one is let in."""
-        p = self.p_refused
+        p = self.known.p_refused
         if p == 0:
             return [(1.0, ())]
         first = Segment(Stage.CONNECTING, False, self._traffic.timing.time_wait_again)
@@ -150,19 +163,21 @@ class TimeWaits:
         while not self._traffic.over:
             yield self._traffic.env.timeout(TICK_S)
             self.count()
-            if self._traffic.cycle_changes_by() > WORTH_TELLING:
+            if self._is_worth_telling():
                 self.tell()
-                self._traffic.look()
+                self._traffic.retune()
 
     def tell(self) -> None:
         """From now on connections cruise by what holds now."""
         if self.met:
-            self.p_refused = self._p_now()
-            self._traffic.retune()
+            self.known = self.now
+            self._traffic.renew_paces()
 
-    def _p_now(self) -> float:
-        targets = self._traffic.targets(0)
-        return sum(self._p_refuses(server) for server in targets if accepts(server)) / max(1, len(targets))
+    def _is_worth_telling(self) -> bool:
+        """Whether second refusals, which cost a second each, or the cycle between them are no longer what they were."""
+        often, before = self.now.p_refused**2, self.known.p_refused**2
+        more_often = max(often, before) > NEGLIGIBLE and abs(often - before) > 2 * WORTH_TELLING * before
+        return more_often or self._traffic.cycle_changes_by() > WORTH_TELLING
 
     def count(self) -> None:
         """Bring the memories up to now: as many connections as the steady cycle gives."""
@@ -173,6 +188,7 @@ class TimeWaits:
             return
         (n_targets, open_ones), self._open = self._open, self._open_now()
         n = traffic.connects_per_s(len(open_ones) / n_targets) * elapsed_s if n_targets else 0.0
+        self._put_aside(n / elapsed_s, elapsed_s)
         if n < 1e-9:
             return
         rounds = n / CONNECTS_A_ROUND / traffic.load.sources
@@ -183,6 +199,13 @@ class TimeWaits:
             if server not in self._memories:
                 self._memories[server] = _Memory(tick)
             self._memories[server].close(n / n_targets, rounds)
+
+    def _put_aside(self, connects_per_s: float, elapsed_s: float) -> None:
+        """Each second refusal takes a connection away for a second, and so does each that follows it."""
+        p = self.known.p_refused
+        in_the_end = connects_per_s * p**2 / (1 - p) * SYN_AGAIN_AFTER_S[0]
+        left = math.exp(-elapsed_s / SYN_AGAIN_AFTER_S[0])
+        self._n_aside = left * self._n_aside + (1 - left) * min(in_the_end, len(self._traffic.connections))
 
     def _open_now(self) -> tuple[int, list[Server]]:
         targets = self._traffic.targets(0)

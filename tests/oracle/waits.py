@@ -1,7 +1,7 @@
 """Where a connection waits, in steady state: at its client, on the way to the front server, on the way to the pod.
 
-A client without pause is held up by the CPU that all share. Source: asymptotic bounds of a closed network
-(Lazowska et al., Quantitative System Performance, ch. 5).
+A client without pause is held up by the CPU that all share. Source: mean value analysis of a closed network with one
+queue (Lazowska et al., Quantitative System Performance, ch. 6).
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,12 @@ class Waits:
             proxy_s / max(1, self._n_fronts * self._cores),
         )
         delay_s = connect_waits_s + (self._apps[0].mean_s if self._apps else 0.0)
-        waiting_s = max(delay_s + work_s, self._load.connections * slowest_s) - delay_s
+        queued, cycle_s = 0.0, 0.0
+        for n in range(1, self._load.connections + 1):
+            at_queue_s = slowest_s * (1 + queued)  # who arrives sees what n - 1 leave behind
+            cycle_s = delay_s + work_s - slowest_s + at_queue_s
+            queued = n * at_queue_s / cycle_s
+        waiting_s = cycle_s - delay_s
         front_s, backend_s = (proxy_s, app_s) if self._has_proxy else (app_s, 0.0)
         self.sent = Exponential(scale_s=waiting_s * front_s / work_s)
         self.backend_sent = Exponential(scale_s=waiting_s * backend_s / work_s)

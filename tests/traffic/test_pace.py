@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from assertions import assert_binomial, assert_mean, assert_same_distribution, assert_same_mean
+from seeds import seed_of
 
 from sim.scenario.distributions import Constant, Exponential, LogNormal, Uniform
 from sim.traffic.links import Stage
@@ -143,3 +144,37 @@ def test_saturated_cycle_keeps_the_bounds(connections, cores):
     assert throughput <= 3 / server_s * (1 + 1e-9)  # three servers
     assert at_client_s + at_servers_s + delay_s == pytest.approx(cycle_s)
     assert at_client_s / at_servers_s == pytest.approx(client_s / server_s)
+
+
+def test_rare_long_cycles_are_drawn_one_by_one():
+    """1 cycle in 400 takes a second: in half a second most connections have met none, and none is counted for it."""
+    quick = Segment(Stage.SENT, False, Exponential(scale_s=0.001))
+    wait = Segment(Stage.CONNECTING, False, Constant(value_s=1.0))
+    pace = Pace([Route(399 / 400, (quick,)), Route(1 / 400, (wait, quick))])
+    rng = np.random.default_rng(seed_of("rare"))
+    moments = [pace.after(0.5, rng) for _ in range(4000)]
+    # before its first long cycle a connection does 1000 a second: the time to it is exponential with mean 0.4 s
+    expected = 1000 * 0.4 * (1 - math.exp(-0.5 / 0.4))
+    n_done = np.array([m.n_done for m in moments])
+    assert abs(n_done.mean() - expected) < 5 * n_done.std() / 4000**0.5 + 1
+    waits = np.mean([m.segment is wait for m in moments])
+    assert abs(waits - (1 - math.exp(-0.5 / 0.4))) < 5 * (0.25 / 4000) ** 0.5
+    took = np.array([pace.cycles_s(400, rng) for _ in range(2000)])
+    assert abs(took.mean() - 400 * pace.mean_s) < 5 * took.std() / 2000**0.5
+
+
+def test_a_client_that_others_wait_with():
+    """The machine repair model at its ends: alone it waits for nobody, many keep the slowest station busy."""
+    alone, *_ = saturated(connections=1, cores=2, client_cpu_s=0.1, server_cpu_s=[(0.2, 1)], delay_s=0.5)
+    assert alone == pytest.approx(0.8)
+    many, at_client_s, at_servers_s = saturated(
+        connections=200, cores=2, client_cpu_s=0.1, server_cpu_s=[(0.2, 1)], delay_s=0.5
+    )
+    assert many == pytest.approx(200 * 0.2)
+    assert at_client_s + at_servers_s == pytest.approx(many - 0.5)
+    between = [
+        saturated(connections=n, cores=2, client_cpu_s=0.1, server_cpu_s=[(0.2, 1)], delay_s=0.5)[0]
+        for n in (3, 3.5, 4)
+    ]
+    assert between == sorted(between)
+    assert 3 / between[0] < min(3 / 0.8, 1 / 0.2)

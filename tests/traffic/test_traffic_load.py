@@ -311,11 +311,11 @@ def test_refused_by_name(more, message):
 def test_connections_that_wait_for_a_dead_address_are_not_at_work():
     """A client without pause: every connection meets the address that has vanished, and takes no CPU from then on."""
     load = replace(PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10, keep_alive=False)
-    tiny = Tiny(load, pods=2)
+    tiny = Tiny(load, pods=2, timing=replace(TIMING, p_time_wait_refuses=0.0))
     tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=0.0))
     tiny.run(0.9)
     assert tiny.traffic.n_at_work == 10
-    tiny.run(2.0)
+    tiny.run(1.9)
     assert tiny.traffic.n_at_work == 0
 
 

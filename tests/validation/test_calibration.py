@@ -2,12 +2,19 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+from sim.scenario import load_one
+from sim.scenario.timing import load_timing
+from sim.simulate import simulate
+from validation import forecast
 from validation.calibration import profile
 from validation.calibration.cli import STEPS, app
+from validation.calibration.rows import read_rows
 from validation.lab.cluster import Lab
 from validation.observations import FOLDER
 
@@ -58,3 +65,27 @@ def test_a_missing_client_is_named_before_anything_is_measured(tmp_path, monkeyp
     assert done.exit_code == 1
     assert done.stderr.strip().endswith("ab, wrk: not on this host; apt-get install apache2-utils wrk")
     assert not (tmp_path / "data").exists()
+
+
+def test_the_model_is_held_up_as_the_client_was():
+    """ab without keep-alive for half a minute: as many connections by then, from as many in the first two seconds.
+
+    Nothing of the model is made from this curve but the share of SYNs that are not let in; the machine's speed, which
+    the first seconds show, is another one's than the profile's.
+    """
+    rows = [{k: float(v) for k, v in row.items()} for row in read_rows(DATA / "time-waits.csv")]
+    timing = load_timing(forecast.MEASURED, beside=PROFILES)
+    scenario = load_one(PROFILES.parent / "tutorial" / "0-naive.yaml", ["load.duration=30s"])
+    free = simulate(scenario, timing=replace(timing, p_time_wait_refuses=0.0), update=False).n_requests / 30
+    early = next(row for row in rows if row["at_s"] > 2.0)
+    slower = free / (early["opened"] / early["at_s"])
+    cpu = {part: cpu_s * slower for part, cpu_s in timing.request_cpu_s.items()}
+    timing = replace(timing, request_cpu_s=cpu)
+    runs = [
+        simulate(scenario, timing=timing, update=False, replication=each).tally.answered.spans(30.0)
+        for each in range(5)
+    ]
+    for until_s in (5.0, 10.0, 20.0, 29.0):
+        seen = next(row["opened"] for row in rows if row["at_s"] > until_s)
+        modelled = sum(n for run in runs for at_s, _, n in run if at_s < until_s) / len(runs)
+        assert modelled == pytest.approx(seen, rel=0.1), until_s
