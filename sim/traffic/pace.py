@@ -28,7 +28,7 @@ EXACT_CYCLES: Final = 48
 FEW_CYCLES: Final = 6
 RARE: Final = 0.1
 """Routes that are taken at most so often, together,"""
-LONG: Final = 20.0
+LONG: Final = 100.0
 """and each take at least so many times as long as the others on average, are stepped through."""
 
 
