@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.advice import advice_for
+from sim.replications import Replications, Rollout
 from sim.scenario.model import Scenario
 from sim.scenario.timing import load_timing
 from sim.simulate import Result, simulate
@@ -167,31 +168,25 @@ def predict(
         Something in the scenario cannot be modelled.
     """
     timing = load_timing(scenario.timing, beside=scenario.source.parent)
-    results: list[Result] = []
-    for replication in range(runs):
-        result = simulate(scenario, seed=seed, replication=replication, timing=timing)
-        results.append(result)
-        if progress is not None:
-            progress(replication + 1)
+    rollouts = Replications(scenario, seed, timing).all(runs, done=progress or (lambda _: None))
     steady = simulate(scenario, seed=seed, timing=timing, update=False)
-    return summarise(scenario, seed, results, steady)
+    return summarise(scenario, seed, rollouts, steady)
 
 
-def summarise(scenario: Scenario, seed: int, results: Sequence[Result], steady: Result) -> Prediction:
-    reports = [r.report for r in results]
-    printed = [r.failed for r in reports if r is not None]
+def summarise(scenario: Scenario, seed: int, rollouts: Sequence[Rollout], steady: Result) -> Prediction:
+    printed = [r.tool_failed for r in rollouts if r.tool_failed is not None]
     return Prediction(
         scenario=scenario,
         seed=seed,
-        failed=np.array([r.n_failed for r in results]),
-        tool_failed=np.array(printed) if len(printed) == len(results) else None,
-        tool_aborted=np.array([r is not None and r.aborted for r in reports]),
-        requests=np.array([r.n_requests for r in results]),
-        retried=np.array([r.tally.n_retried for r in results]),
-        rollout_s=np.array([np.nan if r.rollout_s is None else r.rollout_s for r in results], dtype=float),
-        causes=_mean_counts([r.causes for r in results]),
-        seen=_mean_counts([r.seen for r in results]),
-        ended_too_soon=float(np.mean([r.load_ended_too_soon for r in results])),
+        failed=np.array([r.n_failed for r in rollouts]),
+        tool_failed=np.array(printed) if len(printed) == len(rollouts) else None,
+        tool_aborted=np.array([r.tool_aborted for r in rollouts]),
+        requests=np.array([r.n_requests for r in rollouts]),
+        retried=np.array([r.n_retried for r in rollouts]),
+        rollout_s=np.array([np.nan if r.rollout_s is None else r.rollout_s for r in rollouts], dtype=float),
+        causes=_mean_counts([r.causes for r in rollouts]),
+        seen=_mean_counts([r.seen for r in rollouts]),
+        ended_too_soon=float(np.mean([r.load_ended_too_soon for r in rollouts])),
         steady_failed=float(steady.n_failed),
         steady_causes=steady.causes,
     )
