@@ -14,6 +14,8 @@ from sim.simulate import simulate
 from validation import forecast
 from validation.calibration import profile
 from validation.calibration.cli import STEPS, app
+from validation.calibration.milestones import Logged, read_log
+from validation.calibration.recorder import Recorder
 from validation.calibration.rows import read_rows
 from validation.lab.cluster import Lab
 from validation.observations import FOLDER
@@ -46,6 +48,19 @@ def test_each_step_has_its_file():
     files = [step.file for step in STEPS]
     assert len(set(files)) == len(files)
     assert {path.name for path in DATA.glob("*.csv")} <= {*files, "cycles-young.csv", "cycles-share-1.csv"}
+
+
+def test_a_log_is_read_as_it_was_written(tmp_path):
+    """In the order of its times, without what is not kept."""
+    recorder = Recorder("here")
+    recorder.add(2.5, "link", "veth1", "gone")
+    recorder.add(1.25, "pod.ready", "a-uid")
+    recorder.add(1.5, "process.exec", "", "true")
+    recorder.write(tmp_path / "log.csv", lambda event: event.kind != "process.exec")
+    assert read_log(tmp_path / "log.csv") == [
+        Logged(1.25, "pod.ready", "a-uid", ""),
+        Logged(2.5, "link", "veth1", "gone"),
+    ]
 
 
 def test_without_a_lab_it_says_so(tmp_path, monkeypatch):

@@ -1,11 +1,12 @@
 """A log of `pod_cycles` to one row a pod: how long each step took. [s]"""
 
-import csv
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from validation.calibration.rows import read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,7 @@ class Logged:
 
 
 def read_log(path: Path) -> list[Logged]:
-    with path.open(newline="") as file:
-        return [Logged(float(r["at_s"]), r["kind"], r["subject"], r["detail"]) for r in csv.DictReader(file)]
+    return [Logged(float(r["at_s"]), r["kind"], r["subject"], r["detail"]) for r in read_rows(path)]
 
 
 def _first(events: list[Logged], after_s: float, before_s: float, *words: str, kind: str = "") -> float:

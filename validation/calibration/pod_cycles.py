@@ -6,7 +6,6 @@ whose successor starts at the same time, under a paced client of the pods: what 
 """
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -14,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -203,10 +201,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="events as CSV")
     options = parser.parse_args()
     recorder = cycles(Lab.find(options.cluster), options)
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["at_s", "kind", "subject", "detail"])
-        writer.writeheader()
-        writer.writerows(asdict(e) for e in sorted(recorder.events, key=lambda e: e.at_s) if keep(e))
+    recorder.write(options.out, keep)
     print(f"{len(recorder.removed)} pods, {len(recorder.events)} events", file=sys.stderr)
 
 

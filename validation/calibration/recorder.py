@@ -8,14 +8,15 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from validation.calibration.kernel_trace import KernelTrace, kernel_trace
 from validation.calibration.kube_api import KubeApi
+from validation.calibration.rows import write_rows
 
 EXITS: Final = ("nginx", "haproxy", "pause", "sleep", "iptables-save", "iptables-restor")
 TRACED: Final = {
@@ -51,6 +52,10 @@ class Recorder:
 
     def add(self, at_s: float, kind: str, subject: str, detail: str = "") -> None:
         self.events.append(Event(at_s, kind, subject, detail))
+
+    def write(self, path: Path, keep: Callable[[Event], bool]) -> None:
+        """The events that *keep* holds of, in the order of their times, to *path*."""
+        write_rows(path, [asdict(e) for e in sorted(self.events, key=lambda e: e.at_s) if keep(e)])
 
     def once(self, at_s: float, kind: str, subject: str, detail: str = "") -> None:
         if (kind, subject, detail) not in self._seen:

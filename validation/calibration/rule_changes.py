@@ -5,18 +5,16 @@ iptables-save (its start), two commits (filter, nat) and the exit of iptables-re
 """
 
 import argparse
-import csv
 import json
 import random
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from validation.calibration.kube_api import KubeApi
 from validation.calibration.pod_cycles import NAMESPACE, node_process
-from validation.calibration.recorder import Recorder
+from validation.calibration.recorder import Event, Recorder
 from validation.lab.cluster import Lab
 
 NAME: Final = "stream"
@@ -30,6 +28,10 @@ def endpoints(last: int) -> list[dict[str, object]]:
             "conditions": {"ready": True, "serving": True, "terminating": False},
         }
     ]
+
+
+def is_of_rules(event: Event) -> bool:
+    return event.kind in {"slice.write", "change.sent", "rules.commit"} or "iptables" in event.detail
 
 
 def main() -> None:
@@ -67,13 +69,7 @@ def main() -> None:
             time.sleep(options.gap)
         time.sleep(2.5)
     lab.kubectl("-n", NAMESPACE, "delete", f"service/{NAME}", f"endpointslice/{NAME}")
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["at_s", "kind", "subject", "detail"])
-        writer.writeheader()
-        writer.writerows(
-            asdict(e) for e in sorted(recorder.events, key=lambda e: e.at_s)
-            if e.kind in {"slice.write", "change.sent", "rules.commit"} or "iptables" in e.detail
-        )  # fmt: skip
+    recorder.write(options.out, is_of_rules)
     print(len(recorder.events), file=sys.stderr)
 
 

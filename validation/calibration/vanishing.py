@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from validation.calibration.kube_api import KubeApi
@@ -67,13 +66,7 @@ def main() -> None:
                 out, _ = process.communicate(timeout=30)
                 results += [(run, uid, name, *line.split(",")) for line in out.splitlines()]
             wait(lambda: uid in recorder.removed, 20)  # noqa: B023
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["at_s", "kind", "subject", "detail"])
-        writer.writeheader()
-        writer.writerows(
-            asdict(e) for e in sorted(recorder.events, key=lambda e: e.at_s)
-            if e.kind not in {"process.exec", "replicaset"}
-        )  # fmt: skip
+    recorder.write(options.out, lambda event: event.kind not in {"process.exec", "replicaset"})
     with gzip.open(options.out.with_name(options.out.stem + "-probes.csv.gz"), "wt", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["run", "uid", "from", "at_s", "for_s", "result"])
