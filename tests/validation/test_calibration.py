@@ -14,6 +14,7 @@ from sim.simulate import simulate
 from validation import forecast
 from validation.calibration import profile
 from validation.calibration.cli import STEPS, app
+from validation.calibration.forgets import bounds
 from validation.calibration.milestones import Logged, read_log
 from validation.calibration.recorder import Recorder
 from validation.calibration.rows import read_rows
@@ -61,6 +62,23 @@ def test_a_log_is_read_as_it_was_written(tmp_path):
         Logged(1.25, "pod.ready", "a-uid", ""),
         Logged(2.5, "link", "veth1", "gone"),
     ]
+
+
+def test_between_the_last_refusal_and_the_first_that_is_kept():
+    """Forgotten are those in between; without one only the gap is known."""
+    fates = [
+        (0.0, "refused"),
+        (60e-6, "refused"),
+        (120e-6, "forgotten"),
+        (180e-6, "forgotten"),
+        (240e-6, "kept"),
+    ]
+    assert bounds(fates) == {"forgotten": 2, "at_least_us": 60.0, "at_most_us": 180.0}
+    assert bounds([(0.0, "refused"), (1e-3, "kept")]) == {
+        "forgotten": 0,
+        "at_least_us": 0.0,
+        "at_most_us": 1000.0,
+    }
 
 
 def test_without_a_lab_it_says_so(tmp_path, monkeypatch):
