@@ -1,8 +1,6 @@
 """Replications of one scenario, on every core where they take long: the same ones, in the same order."""
 
 import multiprocessing
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +14,8 @@ from sim.errors import InputError
 from sim.scenario.model import Scenario
 from sim.scenario.timing import Timing
 from sim.simulate import Result, simulate
+from sim.sweep.engines import Flag, begin_worker, is_stopped
+from sim.sweep.engines import n_cores as cores_of_this_process
 
 AT_ONCE: Final = 10
 """So many are simulated here before it is known whether the rest takes long."""
@@ -63,10 +63,7 @@ class Replications:
     seed: int
     timing: Timing
 
-    def play(self, numbers: Sequence[int]) -> list[Rollout]:
-        return [self._one(number) for number in numbers]
-
-    def _one(self, number: int) -> Rollout:
+    def one(self, number: int) -> Rollout:
         return rollout_of(simulate(self.scenario, seed=self.seed, replication=number, timing=self.timing))
 
     def all(self, n: int, *, n_cores: int | None = None, done: Callable[[int], None]) -> list[Rollout]:
@@ -81,12 +78,12 @@ class Replications:
         began_s, found = perf_counter(), list[Rollout]()
         numbers = iter(range(n))
         for number in islice(numbers, AT_ONCE if n_cores > 1 else n):
-            found.append(self._one(number))
+            found.append(self.one(number))
             done(len(found))
         rest = list(numbers)
         if (perf_counter() - began_s) / AT_ONCE * len(rest) <= PATIENCE_S:
             n_cores = 1
-        for more in self._shared(rest, n_cores) if n_cores > 1 else map(self.play, ([each] for each in rest)):
+        for more in self._shared(rest, n_cores) if n_cores > 1 else ([self.one(each)] for each in rest):
             found += more
             done(len(found))
         return found
@@ -102,30 +99,32 @@ class Replications:
         length = max(1, len(numbers) // (n_cores * PIECES_PER_CORE))
         pieces = [numbers[i : i + length] for i in range(0, len(numbers), length)]
         fork = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(n_cores, mp_context=fork, initializer=_begin, initargs=(self,)) as pool:
+        stop: Flag = fork.RawValue("b", 0)
+        with ProcessPoolExecutor(n_cores, mp_context=fork, initializer=_begin, initargs=(self, stop)) as pool:
             try:
                 yield from pool.map(_play, pieces)
             except BrokenProcessPool:
                 raise InputError("a process that simulates was killed; is there memory enough?") from None
+            finally:
+                stop.value = 1  # what runs gives up before its next replication
 
 
 _mine: Replications | None = None
 
 
-def _begin(replications: Replications) -> None:
-    """A worker's first act. Ctrl-C ends it without a word: the parent says what there is to say."""
+def _begin(replications: Replications, stop: Flag) -> None:
     global _mine  # noqa: PLW0603 - one a forked process, set once
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    begin_worker(stop)
     _mine = replications
 
 
 def _play(numbers: Sequence[int]) -> list[Rollout]:
     assert _mine is not None
-    return _mine.play(numbers)
+    return [_mine.one(number) for number in numbers if not is_stopped()]
 
 
 def _usable_cores() -> int:
     """One where processes cannot be forked safely (not Linux), or where this is one of several already."""
     if not sys.platform.startswith("linux") or multiprocessing.parent_process() is not None:
         return 1
-    return len(os.sched_getaffinity(0))
+    return cores_of_this_process()

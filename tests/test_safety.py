@@ -22,6 +22,7 @@ SPEAKS = {"socket", "ssl", "urllib", "http", "httpx", "requests", "aiohttp", "as
 MAY_SPEAK = {
     "validation/clients/plain.py",  # the load, to the address of its settings
     "validation/clients/conntrack.py",  # the kernel
+    "validation/calibration/forgets.py",
     "validation/calibration/kube_api.py",  # the lab's API server
     "validation/calibration/loopback.py", "validation/calibration/syn_probe.py", "validation/calibration/stops.py",
     "validation/lab/registry.py",  # whether a registry can be reached, for `lab up`

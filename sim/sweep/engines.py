@@ -136,7 +136,9 @@ def _cores(n_workers: int) -> Iterator[Engine]:
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([PRELOADED])  # imported once, for all workers
     stop: Flag = context.RawValue("b", 0)  # without a lock: a worker may be killed at any time
-    new_pool = partial(_Pool, max_workers=n_workers, mp_context=context, initializer=_begin, initargs=(stop,))
+    new_pool = partial(
+        _Pool, max_workers=n_workers, mp_context=context, initializer=begin_worker, initargs=(stop,)
+    )
     found = Engine(
         f"{n_workers} processes",
         n_workers=lambda: n_workers,
@@ -166,7 +168,7 @@ class Flag(Protocol):
 _stop: Flag | None = None
 
 
-def _begin(stop: Flag) -> None:
+def begin_worker(stop: Flag) -> None:
     """A worker's first act: Ctrl-C is for the parent alone, and no worker outlives it."""
     global _stop  # noqa: PLW0603 - one a process, set once
     _stop = stop
@@ -182,10 +184,10 @@ def _end_with_parent() -> None:
 
 
 def _on_core(task: Task, piece: Any) -> Any:
-    return task(piece, stopped=_stopped)
+    return task(piece, stopped=is_stopped)
 
 
-def _stopped() -> bool:
+def is_stopped() -> bool:
     return _stop is not None and bool(_stop.value)
 
 

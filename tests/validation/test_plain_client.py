@@ -310,10 +310,26 @@ asyncio.run(main())
 """.replace("OK", repr(OK))
 
 
+MOST_ROUNDS = 12_000
+
+
+def loop_round_s() -> float:
+    """CPU of one round of an empty loop now. [s]"""
+    began_s = time.process_time()
+    for _ in range(3_000_000):
+        pass
+    return (time.process_time() - began_s) / 3_000_000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("paced", [{"rate_per_s": 5000.0}, {"think_s": 0.4}], ids=["open", "closed"])
 def test_holds_2000_connections_and_5000_requests_per_s(paced):
-    """One core is enough: the CPU of a request times 5,000 is less than 0.9 s. A busy machine is told of."""
+    """One core is enough, and a busy machine is told of.
+
+    A request costs at most as much CPU as MOST_ROUNDS of an empty loop beside it: 5,000 of them take less than 0.9 s of
+    a core that does a round in 15 ns, and neither figure means anything where cores are shared.
+    """
+    round_s = [loop_round_s()]
     process = subprocess.Popen([sys.executable, "-c", FAST_SERVER], stdout=subprocess.PIPE, text=True)
     try:
         port = int(process.stdout.readline())
@@ -327,7 +343,8 @@ def test_holds_2000_connections_and_5000_requests_per_s(paced):
         process.stdout.close()
     assert failures == []
     assert summary["connects"] >= 2000
-    assert summary["cpu_s"] / summary["requests"] * 5000 < 0.9
+    round_s.append(loop_round_s())
+    assert summary["cpu_s"] / summary["requests"] < MOST_ROUNDS * sum(round_s) / len(round_s)
     told_s = summary["latency_s"]["mean"]
     expected = paced.get("rate_per_s") or 2000 / (paced["think_s"] + told_s)
     assert summary["rate_per_s"] == pytest.approx(expected, rel=0.03) or not summary["pacing_kept"]

@@ -19,9 +19,11 @@ from validation.counters import tcp_counters
 from validation.lab.cluster import Lab
 
 EVERY_S: Final = 0.5
-LOOK: Final = """for look in $(seq {n}); do date +%s.%N; cat /proc/net/snmp /proc/net/netstat; echo ==
-for n in {pods}; do nsenter --net=/run/netns/$n cat /proc/net/netstat /proc/net/sockstat; done; echo ====
-sleep {every_s}; done"""
+LOOK: Final = """looks=$1; every=$2; shift 2
+for look in $(seq $looks); do date +%s.%N; cat /proc/net/snmp /proc/net/netstat; echo ==
+for pod in "$@"; do nsenter --net="/run/netns/$pod" cat /proc/net/netstat /proc/net/sockstat; done; echo ====
+sleep $every; done"""
+"""Arguments: how many looks, seconds between two, the pods' network namespaces."""
 NODE: Final = {"opened": ("Tcp", "ActiveOpens"), "syn_again": ("TcpExt", "TCPSynRetrans")}
 PODS: Final = {"closed_first": ("TcpExt", "TW"), "not_let_in": ("TcpExt", "PAWSTimewait")}
 
@@ -62,9 +64,8 @@ def main() -> None:
     deploy(lab, objects("busy", replicas=0, period_s=1, hook=None, image="rollsim/app:red"))
     others = namespaces(lab)
     deploy(lab, objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"))
-    pods = " ".join(sorted(namespaces(lab) - others))
-    look = LOOK.format(n=int((options.seconds + 1) / EVERY_S), every_s=EVERY_S, pods=pods)
-    looks = lab.start_in_node(["sh", "-c", look])
+    n_looks, pods = int((options.seconds + 1) / EVERY_S), sorted(namespaces(lab) - others)
+    looks = lab.start_in_node(["sh", "-c", LOOK, "sh", str(n_looks), str(EVERY_S), *pods])
     client = ["ab", "-q", "-l", "-r", "-c", "10", "-t", str(options.seconds), "-n", "5000000"]
     url = f"http://127.0.0.1:{NODE_PORTS['busy']}/index.html"
     subprocess.run(
