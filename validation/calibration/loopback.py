@@ -1,12 +1,13 @@
 """nginx and HAProxy on this machine's loopback, without Kubernetes; ab and its report."""
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,26 @@ listen app
   bind 127.0.0.1:{port}
   server app 127.0.0.1:{backend}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A client that has ended: what it printed, its own CPU and how long it took. [s]"""
+
+    out: str
+    cpu_s: float
+    wall_s: float
+
+
+def run_client(argv: Sequence[str], *, stderr: int | None = None) -> Ran:
+    """Run *argv* to its end; what it printed is read meanwhile."""
+    begun_s = time.monotonic()
+    client = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    assert client.stdout is not None
+    out = client.stdout.read()
+    _, _, usage = os.wait4(client.pid, 0)
+    client.returncode = 0
+    return Ran(out, usage.ru_utime + usage.ru_stime, time.monotonic() - begun_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,12 @@ Through a NodePort to three pods, in the node's network namespace. On loopback i
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, Final
 
-from validation.calibration.loopback import parse_ab
+from validation.calibration.loopback import parse_ab, run_client
 from validation.calibration.pod_cycles import NAMESPACE, deploy, node_process, objects
 from validation.calibration.rows import write_rows
 from validation.lab.cluster import Lab
@@ -37,17 +35,12 @@ def run(node: int, requests: int) -> dict[str, float]:
     """One run: requests, wall and CPU time of the client for each of them. [us]"""
     url = f"http://127.0.0.1:{NODE_PORT}/"
     client = ["ab", "-q", "-l", "-r", "-c", "10", "-n", str(requests), url]
-    begun_s = time.monotonic()
-    process = subprocess.Popen(["nsenter", "-t", str(node), "-n", *client], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    done = parse_ab(process.stdout.read()).complete
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode, wall_s = 0, time.monotonic() - begun_s
-    cpu_s = usage.ru_utime + usage.ru_stime
+    ran = run_client(["nsenter", "-t", str(node), "-n", *client])
+    done = parse_ab(ran.out).complete
     return {
         "requests": done,
-        "wall_us": round(wall_s / done * 1e6, 2),
-        "client_us": round(cpu_s / done * 1e6, 2),
+        "wall_us": round(ran.wall_s / done * 1e6, 2),
+        "client_us": round(ran.cpu_s / done * 1e6, 2),
     }
 
 

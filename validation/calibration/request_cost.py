@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from validation.calibration.loopback import Server, haproxy, nginx, parse_ab
+from validation.calibration.loopback import Server, haproxy, nginx, parse_ab, run_client
 from validation.calibration.rows import write_rows
 from validation.clients.plain import Settings
 
@@ -32,13 +32,9 @@ def busy_s() -> float:
 
 def run(name: str, argv: Sequence[str], servers: dict[str, Server]) -> dict[str, Any]:
     before = {part: server.cpu_s() for part, server in servers.items()}
-    busy_before, begun_s = busy_s(), time.monotonic()
-    client = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert client.stdout is not None
-    out = client.stdout.read()
-    _, _, usage = os.wait4(client.pid, 0)
-    client.returncode = 0
-    wall_s = time.monotonic() - begun_s
+    busy_before = busy_s()
+    ran = run_client(argv, stderr=subprocess.DEVNULL)
+    out, wall_s = ran.out, ran.wall_s
     if argv[0] == "ab":
         requests = float(parse_ab(out).complete)
     elif argv[0] == sys.executable:
@@ -47,7 +43,7 @@ def run(name: str, argv: Sequence[str], servers: dict[str, Server]) -> dict[str,
         requests = float(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]
     row: dict[str, Any] = {
         "name": name, "requests": int(requests), "wall_s": round(wall_s, 4), "rate_per_s": round(requests / wall_s, 1),
-        "client_us": round((usage.ru_utime + usage.ru_stime) / requests * 1e6, 2), "nginx_us": "", "haproxy_us": "",
+        "client_us": round(ran.cpu_s / requests * 1e6, 2), "nginx_us": "", "haproxy_us": "",
         "machine_us": round((busy_s() - busy_before) / requests * 1e6, 2),
     }  # fmt: skip
     for part, server in servers.items():

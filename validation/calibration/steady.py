@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from validation.calibration.loopback import cpu_s, parse_ab
+from validation.calibration.loopback import cpu_s, parse_ab, run_client
 from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects
 from validation.calibration.request_cost import busy_s
 from validation.calibration.rows import write_rows
@@ -111,18 +110,9 @@ def main() -> None:
                 ("ab -k", ["ab", "-k", *bound, url]), ("ab", ["ab", *bound, url]),
                 ("wrk", ["wrk", "-t", "1", "-c", "10", "-d", seconds, "--latency", url]), ("paced", paced),
             ):  # fmt: skip
-                before, busy_before, begun_s = (
-                    {c: cpu_of(c, uids) for c in ("nginx", "haproxy")},
-                    busy_s(),
-                    time.monotonic(),
-                )
-                process = subprocess.Popen(
-                    ["nsenter", "-t", str(node), "-n", *argv], stdout=subprocess.PIPE, text=True
-                )
-                assert process.stdout is not None
-                out = process.stdout.read()
-                _, _, usage = os.wait4(process.pid, 0)
-                process.returncode, wall_s = 0, time.monotonic() - begun_s
+                before, busy_before = {c: cpu_of(c, uids) for c in ("nginx", "haproxy")}, busy_s()
+                ran = run_client(["nsenter", "-t", str(node), "-n", *argv])
+                out, wall_s = ran.out, ran.wall_s
                 if client.startswith("ab"):
                     requests, latency = parse_ab(out).complete, ""
                 elif client == "wrk":
@@ -134,7 +124,7 @@ def main() -> None:
                     requests, latency = answer.pop("requests"), json.dumps(answer)
                 rows.append({
                     "tier": tier, "client": client, "requests": requests, "rate_per_s": round(requests / wall_s, 1),
-                    "client_us": round((usage.ru_utime + usage.ru_stime) / requests * 1e6, 2),
+                    "client_us": round(ran.cpu_s / requests * 1e6, 2),
                     "nginx_us": round((cpu_of("nginx", uids) - before["nginx"]) / requests * 1e6, 2),
                     "haproxy_us": round((cpu_of("haproxy", uids) - before["haproxy"]) / requests * 1e6, 2),
                     "machine_us": round((busy_s() - busy_before) / requests * 1e6, 2),
