@@ -13,10 +13,12 @@ WITHOUT_CPU = frozenset({
     "volume_wait", "terminal_to_removed", "round_trip", "kubelet_reaction", "signal_delivery",
     "signal_heard", "core_wait", "fast_stop", "graceful_exit",
     "signal_heard_at_rest", "core_wait_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
+    "sandbox", "container_start", "exit_to_netns_gone",
 })  # fmt: skip
-"""What a busy client does not stretch: waits by the clock; the way of a deletion to the signal, 22 ms with ab at full
-speed as without (validation/calibration/data/pod-stop-ab.csv); and the end of a server, hardly slower
-under ab than without it. What is, the profile's `saturated` gives as measured."""
+"""What a busy client does not stretch here: waits by the clock; the way of a deletion to the signal, 22 ms with ab at
+full speed as without (validation/calibration/data/2026-11-24/pod-stop-ab.csv); the end of a server, hardly slower under
+ab than without it (what is, the profile's `saturated` gives as measured); and the starts and ends of pods, which share
+the cores with the load (cluster/node_cpu.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import simpy
 
 from sim.cluster.control_plane import ControlPlane
-from sim.delays import NO_PRESSURE, Pressure
+from sim.node_load import NodeLoad
 from sim.outcomes import Failure
 from sim.scenario.model import Scenario
 from sim.scenario.timing import Timing, load_timing
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-MOST_UTILISED: Final = 0.95
-"""A paced load beyond this would not keep its pace."""
 LONGEST_AFTER_LOAD_S: Final = 180.0
 """The run goes on after the load until the last old pod is gone, at most so long."""
 
@@ -181,10 +179,10 @@ def simulate(
     streams = Streams(seed, replication)
     timing = timing or load_timing(scenario.timing, beside=scenario.source.parent)
     world = World(env, {s.name: s for s in scenario.services})
-    holder: list[Traffic] = []
-    plane = ControlPlane(env, world, scenario, timing, streams, lambda: _pressure(scenario, timing, holder))
+    load = NodeLoad(timing, scenario.cluster.cores)
+    plane = ControlPlane(env, world, scenario, timing, streams, load.pressure, load.cores_wanted)
     traffic = layer(env, world, scenario, timing, streams, plane.proxy_watch.proxies, stepwise=stepwise)
-    holder.append(traffic)
+    load.traffic = traffic
     traffic.start()
     updates = scenario.updates if update else ()
     for each in updates:
@@ -204,28 +202,6 @@ def simulate(
         ab_spin_cpu_s=timing.ab_spin_cpu_s,
         last_old_pod_gone_s=_gone_s(world, old_pods),
     )
-
-
-def _pressure(scenario: Scenario, timing: Timing, holder: list[Traffic]) -> Pressure:
-    """By how much the load stretches what costs CPU on the node, over a node with its own work alone.
-
-    A client without pause: processor sharing of the node's own work and of as many of its processes, the client and
-    one of each tier, as it has connections at work. Those that wait for a dead address, or for HAProxy's next attempt
-    after a refusal, take no CPU: while all of them do, a pod starts as on an idle node (measured: 0.8 s there, 0.7 s
-    idle, 1.9 s with all at work).
-    A paced one: the mean stretch of an M/M/c processor-sharing queue is near 1 / (1 - u^c) at utilisation u, which is
-    that of the connections at work (validation/observations/drawn-3-05: with all 40 hanging, six addresses at once
-    were gone 0.6 to 0.9 s after their servers, not 1.6).
-    """
-    if not holder or holder[0].over:
-        return NO_PRESSURE
-    traffic, cores = holder[0], scenario.cluster.cores
-    if traffic.saturating:
-        runnable = traffic.n_runnable
-        return Pressure(max(1.0, runnable / cores), saturated=runnable > cores)
-    own = min(timing.node_utilisation, MOST_UTILISED)
-    both = min(own + traffic.utilisation * traffic.share_at_work, MOST_UTILISED)
-    return Pressure((1 - own**cores) / (1 - both**cores), saturated=False)
 
 
 def _old_pods(plane: ControlPlane, scenario: Scenario, updates: Any) -> list[str]:

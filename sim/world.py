@@ -253,6 +253,17 @@ class Observer(Protocol):
     def rules_changed(self, node: int, service: str) -> None: ...
 
 
+class PodWork(Protocol):
+    """What the starts and ends of pods want of their node's cores."""
+
+    @property
+    def wanted(self) -> float:
+        """Cores, at this moment."""
+
+    def core_seconds(self) -> float:
+        """`wanted`, summed up over the time so far. [s]"""
+
+
 class World:
     """The state of everything at one instant, with its history."""
 
@@ -265,8 +276,8 @@ class World:
         self._observers: list[Observer] = []
         self._told_of_deletions: list[Callable[[int], None]] = []
         self._headless: dict[str, Callable[[], tuple[Pod, ...]]] = {}
-        self.core_seconds: dict[int, Callable[[], float]] = {}
-        """By node: what its pods' starts and ends have wanted of its cores so far. [s]"""
+        self.pod_work: dict[int, PodWork] = {}
+        """By node."""
 
     def log(self, subject: str, what: str, detail: str = "") -> None:
         self.marks.append(Mark(float(self.env.now), subject, what, detail))

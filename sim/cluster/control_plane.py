@@ -28,7 +28,15 @@ STEADY_AGE_S = 3600
 
 
 class ControlPlane:
-    """Controllers, kubelets and kube-proxies of one simulated cluster."""
+    """Controllers, kubelets and kube-proxies of one simulated cluster.
+
+    Parameters
+    ----------
+    pressure : callable
+        What the load does at this moment to the actors' work.
+    cores_wanted : callable
+        By the nodes' own work and the load, of each node.
+    """
 
     def __init__(
         self,
@@ -38,6 +46,7 @@ class ControlPlane:
         timing: Timing,
         streams: Streams,
         pressure: Callable[[], Pressure],
+        cores_wanted: Callable[[], float],
     ) -> None:
         self._env = env
         self._world = world
@@ -45,6 +54,7 @@ class ControlPlane:
         self._timing = timing
         self._streams = streams
         self._pressure = pressure
+        self._cores_wanted = cores_wanted
         self._n_pods = 0
         self._uids = streams.take("uids")
         self._templates: dict[tuple[str, str], PodTemplate] = {}
@@ -83,8 +93,8 @@ class ControlPlane:
 
     def _node_cpu(self, node: int) -> NodeCpu:
         cores, each = self._scenario.cluster.cores, self._timing.operation_cores
-        cpu = NodeCpu(self._env, cores=cores, operation_cores=each)
-        self._world.core_seconds[node] = cpu.core_seconds
+        cpu = NodeCpu(self._env, cores=cores, operation_cores=each, others=self._cores_wanted)
+        self._world.pod_work[node] = cpu
         return cpu
 
     def _delays(self, actor: str) -> Delays:

@@ -1,5 +1,6 @@
 """The cores of one node, as far as pods that start and end contend for them."""
 
+from collections.abc import Callable
 from typing import Final
 
 import simpy
@@ -16,24 +17,29 @@ of them, and so does kube-proxy for the others. Medians measured within it and o
 
 
 class NodeCpu:
-    """Processor sharing among the pod operations under way.
+    """Processor sharing among the pod operations under way, the node's own work and the load.
 
     Creating a sandbox, starting a container, delivering a signal, taking a network namespace down: each keeps the
     runtime, its shims and plugins, the kubelet and the API server busy at once. Up to as many as the cores can
     carry none waits; beyond it all slow down alike. Three pods at once take one and a half times as long as
-    one and more (validation/calibration/FINDINGS.md).
+    one and more, and one under ab at full speed 1.7 times (validation/calibration/FINDINGS.md).
 
     Parameters
     ----------
     cores : int
     operation_cores : float
         Cores that one operation keeps busy while it is alone.
+    others : callable
+        Cores that everything else wants at this moment.
     """
 
-    def __init__(self, env: simpy.Environment, *, cores: int, operation_cores: float) -> None:
+    def __init__(
+        self, env: simpy.Environment, *, cores: int, operation_cores: float, others: Callable[[], float]
+    ) -> None:
         self._env = env
         self._cores = cores
         self._operation_cores = operation_cores
+        self._others = others
         self._n = 0
         self._core_seconds = 0.0
         self._counted_s = float(env.now)
@@ -45,10 +51,10 @@ class NodeCpu:
         """Cores that the operations under way would keep busy if there were enough."""
         return self._n * self._operation_cores
 
-    @property
-    def speed(self) -> float:
-        """Of each operation under way, against one that is alone."""
-        return 1.0 if self.wanted <= self._cores else self._cores / self.wanted
+    def speed(self, *, beside_load: bool = True) -> float:
+        """Of each operation under way, against one that is alone on an idle node."""
+        wanted = self.wanted + (self._others() if beside_load else 0.0)
+        return self._cores / max(wanted, self._cores)
 
     def core_seconds(self) -> float:
         """`wanted`, summed up over the time so far. [s]"""
@@ -66,13 +72,16 @@ class NodeCpu:
         in_burst = self._env.now - self._deleted_s < BURST_S
         return name if in_burst else f"{name}_at_rest"
 
-    def work(self, alone_s: float) -> Process:
-        """An operation that takes *alone_s* when nothing else is under way. [s]"""
+    def work(self, alone_s: float, *, beside_load: bool = True) -> Process:
+        """An operation that takes *alone_s* when nothing else is under way. [s]
+
+        *beside_load*: False for one that the load does not slow down.
+        """
         env, left_s = self._env, alone_s
         self._count(+1)
         try:
             while True:
-                began_s, speed = float(env.now), self.speed
+                began_s, speed = float(env.now), self.speed(beside_load=beside_load)
                 done = env.timeout(left_s / speed)
                 yield done | self._changed
                 if done.processed:

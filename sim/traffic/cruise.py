@@ -57,6 +57,8 @@ class Cruise:
         self.pace: Pace
         self._p_refused = 0.0
         self._began_s = 0.0
+        self._cores_then = conn.traffic.cores.reading()
+        """As the pace was last set."""
         self._first: Moment | None = None
         """Under way until then, since the pace has changed."""
         self._n_stop: int | None = None
@@ -151,7 +153,7 @@ class Cruise:
         self.rest(ways, n_stop)
         timer = None
         if n_stop is not None and n_stop * self.pace.mean_s < 2 * traffic.longest_s:
-            timer = conn.env.timeout(self.pace.cycles_s(n_stop, rng))
+            timer = conn.env.timeout(self.pace.cycles_s(n_stop, rng) * traffic.cores.slowdown_of_cycles_now)
         yield conn.sleep(timer, until_s=self._ages_at_s())
         if not self.under_way:
             return self._met
@@ -166,19 +168,26 @@ class Cruise:
             conn.steer(self._bad)
         return None
 
-    def rest(self, ways: Sequence[Way], n_stop: int | None = None) -> None:
-        """From now on nobody follows the connection, until a change of one of its servers meets it."""
+    def rest(
+        self, ways: Sequence[Way], n_stop: int | None = None, *, good: Sequence[Way] | None = None
+    ) -> None:
+        """From now on nobody follows the connection, until a change of one of its servers meets it.
+
+        *good*: the ways whose requests succeed, if not those that end at what is healthy now.
+        """
         self._servers = frozenset(server for way in ways for server in (way.front, way.target))
-        self._good = [way for way in ways if way.target.healthy]
-        self._bad = self._stepped(ways)
-        refusals = [(way, self._refusal(way)) for way in ways if not way.target.healthy]
+        self._good = [way for way in ways if way.target.healthy] if good is None else list(good)
+        others = [way for way in ways if not way.target.healthy] if good is None else []
+        self._bad = self._stepped(others)
+        refusals = [(way, self._refusal(way)) for way in others]
         self._refused = [(way, why) for way, why in refusals if why is not None]
         share_refused = sum(way.share for way, _ in self._refused)
         share_good = sum(way.share for way in self._good)
         p_refused = share_refused / (share_refused + share_good) if share_refused else 0.0
         self.pace = self._conn.traffic.pace(self._good, p_refused=p_refused)
         self._p_refused = p_refused
-        self._began_s = float(self._conn.env.now)
+        self._cores_then = self._conn.traffic.cores.reading()
+        self._began_s = self._cores_then.at_s
         self._first = None
         self._n_stop = n_stop
         self._met = None
@@ -196,6 +205,7 @@ class Cruise:
         moment = self._moment_at(now_s)
         self.count(moment.n_done)
         self._first = moment
+        self._cores_then = self._conn.traffic.cores.reading()
         self._began_s = now_s + moment.remaining_s
         self.pace = self._conn.traffic.pace(self._good)
         return True
@@ -203,7 +213,8 @@ class Cruise:
     def _moment_at(self, now_s: float) -> Moment:
         left_s = self._began_s - now_s
         if self._first is None or left_s <= 0:
-            return self._moment(now_s - self._began_s)
+            slowdown = self._conn.traffic.cores.slowdown_of_cycles_since(self._cores_then)
+            return self._moment((now_s - self._began_s) / slowdown)
         gone_s = self._first.remaining_s - left_s
         return replace(self._first, n_done=0, elapsed_s=self._first.elapsed_s + gone_s, remaining_s=left_s)
 

@@ -169,7 +169,8 @@ def ends_its_pass(server: Server) -> bool:
 
     In one pass of its event loop it reads what came before its master's word, the word, and what came after it; the
     answers to the last say `Connection: close` (nginx 1.22 src/os/unix/ngx_process_cycle.c, `ngx_terminate`, and
-    src/http/ngx_http_header_filter_module.c). Seen in validation/calibration/data/pod-stop-ab-hook.csv: late_reads.
+    src/http/ngx_http_header_filter_module.c). Seen in validation/calibration/data/2026-11-24/pod-stop-ab-hook.csv:
+    late_reads.
     """
     return (
         server.phase is ServerPhase.DEAF

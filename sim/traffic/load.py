@@ -28,6 +28,7 @@ from sim.traffic.old_ports import OldPorts
 from sim.traffic.open_loop import Arrivals
 from sim.traffic.pace import REFUSED, Pace, Route, Segment, saturated
 from sim.traffic.routing import Refusal, Way, refusal, vanished_answer
+from sim.traffic.shared_cores import SharedCores
 from sim.traffic.time_wait import Held, TimeWaits
 from sim.world import RuleTable, Server, World
 
@@ -127,11 +128,14 @@ class Traffic:
         """Changes of any rules so far."""
         self.longest_s = self.load.duration_s or 3600.0
         self._cores = scenario.cluster.cores
+        self.cores = SharedCores(self, CLIENT_NODE, scenario.cluster.cores)
         self._rng = streams.take("load")
         self.old_ports = OldPorts(self, streams.take("ports"))
         self._changed = env.event()
         self.n_standing = 0
         """Connections on which nobody does anything for now."""
+        self._runnable: tuple[object, float] = (None, 0.0)
+        """(what it was counted from, `n_runnable`)."""
         self._n_hanging = 0
         self._n_hanging_changes: object = None
         self._n_spinning = 0
@@ -342,16 +346,15 @@ class Traffic:
             return
         if ends_the_run(self.kind.name, self.load.options, why.seen):
             return
-        began_s, core_seconds = float(self.env.now), self._core_seconds()
+        then = self.cores.reading()
         until = self._changed
         if self._n_left < float("inf"):
             until = until | self.env.timeout(self._n_left * self.timing.refused_cpu_s)
         yield until
-        lasted_s = float(self.env.now) - began_s
-        if lasted_s > 0:
-            cycle_s *= self._stretch((self._core_seconds() - core_seconds) / lasted_s)
+        lasted_s = float(self.env.now) - then.at_s
+        cycle_s *= self.cores.slowdown_of_refused(self.cores.wanted_since(then))
         n = int(min(connection.rng.poisson(lasted_s / cycle_s), self._n_left))
-        self.count_refused(n, connection, why, since_s=began_s)
+        self.count_refused(n, connection, why, since_s=then.at_s)
         if self._n_left == 0:
             self.stop()
 
@@ -359,19 +362,6 @@ class Traffic:
     def refused_cycle_s(self) -> float:
         """From one refused connect of a connection without pause to its next, on a node that leaves it a core. [s]"""
         return self.timing.refused_cpu_s * self.load.connections
-
-    def _core_seconds(self) -> float:
-        """What starts and ends of pods have wanted of the cores of the client's node so far. [s]"""
-        read = self.world.core_seconds.get(CLIENT_NODE)
-        return 0.0 if read is None or self.forwarded else read()
-
-    def _stretch(self, cores_wanted: float) -> float:
-        """By how much a client on one core is slower while starts and ends of pods want *cores_wanted*.
-
-        All share the cores fairly, with the node's own work: between its proxy's end and the next one's start ab makes
-        one refused connect every 66 to 157 us, of 49 us each (validation/observations/tutorial-4-proxy-rollout).
-        """
-        return max(1.0, (1 + self.timing.node_utilisation * self._cores + cores_wanted) / self._cores)
 
     @property
     def counts_refused(self) -> bool:
@@ -495,7 +485,18 @@ class Traffic:
     @property
     def n_runnable(self) -> float:
         """Processes that want a core under a client without pause: the node's own, the client, one of each tier."""
-        return 1 + min(self.n_at_work, 2 + int(self.has_proxy))
+        known = (self.n_standing, self.time_waits.known)
+        if known != self._runnable[0]:
+            self._runnable = (known, 1 + min(self.n_at_work, 2 + int(self.has_proxy)))
+        return self._runnable[1]
+
+    @property
+    def share_on_cpu(self) -> float:
+        """Of a cycle of a client without pause: the waits for the client, the front tier and the app."""
+        if self._saturation is None:
+            return 0.0
+        cycle_s, *waits_s = self._saturation
+        return min(1.0, sum(waits_s) / (cycle_s + self._round_trips_s))
 
     @property
     def share_at_work(self) -> float:
@@ -616,10 +617,10 @@ class Traffic:
 
     def client_segment_s(self, stage: Stage, rng: Rng) -> float:
         """A draw of what SENT or READING takes on the client's own connection. [s]"""
-        return self._client_segment(stage).draw_s(rng)
+        return self._client_segment(stage).draw_s(rng) * self.cores.slowdown_now
 
     def backend_sent_s(self, rng: Rng) -> float:
-        return self._backend_sent().draw_s(rng)
+        return self._backend_sent().draw_s(rng) * self.cores.slowdown_now
 
     def request_cpu_s(self) -> tuple[float, float, float]:
         """CPU of one request in the client, in the app and in the proxy. [s]
@@ -641,6 +642,7 @@ class Traffic:
         """Share of the node's cores that the requests of a paced load take, without any update."""
         client_s, *servers_s = self.request_cpu_s()
         cpu_s = sum(servers_s) + (0.0 if self.forwarded else client_s)
+        cpu_s += self.timing.request_cpu_s.get("wakeups", 0.0) * (2 if self.has_proxy else 1)
         return cpu_s / self._request_every_s() / self._cores
 
     def _saturated(self, connections: float, held: Held) -> tuple[float, float, float, float]:

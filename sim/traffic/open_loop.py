@@ -283,7 +283,7 @@ class _Calm:
 
     def add(self, connection: "Connection", ways: list[Way]) -> None:
         self.ways[connection] = ways
-        connection.cruise.rest(ways)
+        connection.cruise.rest(ways, good=ways)  # a newcomer is thought of when the change has come already
 
     def all_ways(self) -> list[Way]:
         return [way for ways in self.ways.values() for way in ways]

@@ -20,8 +20,9 @@ class SmallWorld:
     def __init__(self, scenario: Scenario, *, timing=None, seed=0) -> None:
         self.env = simpy.Environment()
         self.world = World(self.env, {s.name: s for s in scenario.services})
+        timing, streams = timing or constant_timing(), Streams(seed)
         self.plane = ControlPlane(
-            self.env, self.world, scenario, timing or constant_timing(), Streams(seed), lambda: NO_PRESSURE
+            self.env, self.world, scenario, timing, streams, lambda: NO_PRESSURE, lambda: 0.0
         )
         self.api = self.plane.api
         self.written: list[tuple[float, View]] = []

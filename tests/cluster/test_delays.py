@@ -9,7 +9,8 @@ from sim.delays import NO_PRESSURE, Delays, Pressure
 from sim.scenario.distributions import Constant
 
 TIMING = replace(
-    constant_timing(sandbox=0.2, signal_heard=0.003), saturated={"signal_heard": Constant(value_s=0.04)}
+    constant_timing(sandbox=0.2, api_write=0.1, signal_heard=0.003),
+    saturated={"signal_heard": Constant(value_s=0.04)},
 )
 SATURATED, PACED = Pressure(stretch=2.0, saturated=True), Pressure(stretch=1.5, saturated=False)
 
@@ -17,9 +18,10 @@ SATURATED, PACED = Pressure(stretch=2.0, saturated=True), Pressure(stretch=1.5, 
 @pytest.mark.parametrize(
     ("name", "pressure", "takes_s"),
     [
-        ("sandbox", NO_PRESSURE, 0.2),
-        ("sandbox", PACED, 0.3),
-        ("sandbox", SATURATED, 0.4),  # the profile knows nothing better than fair shares
+        ("api_write", NO_PRESSURE, 0.1),
+        ("api_write", PACED, 0.15),
+        ("api_write", SATURATED, 0.2),  # the profile knows nothing better than fair shares
+        ("sandbox", SATURATED, 0.2),  # shares the cores as it goes on, not as it begins
         ("signal_heard", NO_PRESSURE, 0.003),
         ("signal_heard", PACED, 0.003),
         ("signal_heard", SATURATED, 0.04),  # measured, and not stretched once more

@@ -1,4 +1,4 @@
-"""Pods that start and end on one node share its cores."""
+"""Pods that start and end on one node share its cores, with each other and with all else there."""
 
 import pytest
 import simpy
@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from sim.cluster.node_cpu import NodeCpu
 
 
-def ends(jobs, *, cores=2, operation_cores=1.6):
+def ends(jobs, *, cores=2, operation_cores=1.6, others=0.0, beside_load=True):
     """When each (start, alone) job ends. [s]"""
     env = simpy.Environment()
-    cpu = NodeCpu(env, cores=cores, operation_cores=operation_cores)
+    cpu = NodeCpu(env, cores=cores, operation_cores=operation_cores, others=lambda: others)
     ended = {}
 
     def job(i, start_s, alone_s):
         yield env.timeout(start_s)
-        yield from cpu.work(alone_s)
+        yield from cpu.work(alone_s, beside_load=beside_load)
         ended[i] = float(env.now)
 
     for i, (start_s, alone_s) in enumerate(jobs):
@@ -29,6 +29,19 @@ def ends(jobs, *, cores=2, operation_cores=1.6):
 def test_n_at_once_take_n_k_over_c_times_as_long(n, takes_s):
     """n operations of k = 1.6 cores on c = 2: each takes max(1, n k / c) times as long as alone."""
     assert ends([(0.0, 1.0)] * n) == pytest.approx([takes_s] * n)
+
+
+@pytest.mark.parametrize(
+    ("n", "others", "takes_s"), [(1, 0.4, 1.0), (1, 2.4, 2.0), (2, 0.4, 1.8), (2, 1.4, 2.3), (3, 0.0, 2.4)]
+)
+def test_the_load_and_the_nodes_own_work_take_their_share(n, others, takes_s):
+    """n operations of k = 1.6 cores beside work that wants w of c = 2: max(1, (n k + w) / c) times as long."""
+    assert ends([(0.0, 1.0)] * n, others=others) == pytest.approx([takes_s] * n)
+
+
+def test_what_the_load_does_not_slow_down():
+    """A signal is delivered as soon beside a load as without it; other operations still hold it up."""
+    assert ends([(0.0, 1.0)] * 2, others=5.0, beside_load=False) == pytest.approx([1.6] * 2)
 
 
 def test_one_that_comes_later_slows_the_first_from_then_on():
@@ -60,7 +73,7 @@ def test_work_is_conserved(jobs, cores, operation_cores):
 def test_what_they_have_wanted_so_far():
     """Two operations of 1.5 cores on two cores, 1 s alone each: 2 · 1.5 cores for the 1.5 s that they take together."""
     env = simpy.Environment()
-    cpu = NodeCpu(env, cores=2, operation_cores=1.5)
+    cpu = NodeCpu(env, cores=2, operation_cores=1.5, others=lambda: 0.0)
     for _ in range(2):
         env.process(cpu.work(1.0))
     env.run(until=1.0)

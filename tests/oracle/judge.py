@@ -22,7 +22,7 @@ from oracle.waits import Waits
 from sim.outcomes import Cause, Failure, Seen
 from sim.proxies import Proxy as LiveProxy
 from sim.proxies import targets
-from sim.scenario.distributions import Constant, Exponential
+from sim.scenario.distributions import Constant, Distribution, Exponential
 from sim.scenario.model import ClosedLoop, ExitWhen, OpenLoop, Scenario
 from sim.scenario.timing import Timing
 from sim.streams import Streams
@@ -75,6 +75,8 @@ class Judge:
         self._core_seconds = (0.0, 0.0)
         self._cores_wanted = 0.0
         """By starts and ends of pods, on the client's node, since the last change that the traffic has heard of."""
+        self._slowdown = 1.0
+        """What that makes of the waits of a client without pause for the CPU."""
         self.proxies: dict[Host, Proxy] = {}
         for server in list(proxies):
             self._adopt(server)
@@ -115,8 +117,13 @@ class Judge:
 
     def _draw_waits(self) -> None:
         waits = self._waits
-        self.sent_s, self.read_s = draws(waits.sent, self._rng), draws(waits.read, self._rng)
-        self.backend_sent_s = draws(waits.backend_sent, self._rng)
+        self.sent_s, self.read_s = self._slowed(waits.sent), self._slowed(waits.read)
+        self.backend_sent_s = self._slowed(waits.backend_sent)
+
+    def _slowed(self, duration: Distribution) -> Draw:
+        """Draws of a wait for the CPU, longer while starts and ends of pods want cores too."""
+        alone_s = draws(duration, self._rng)
+        return (lambda: alone_s() * self._slowdown) if self.saturating else alone_s
 
     # ------------------------------------------------------------------ the world
 
@@ -325,11 +332,14 @@ class Judge:
         self.clock.advance(float(self.env.now))
 
     def _look_at_cores(self) -> None:
-        read = self.world.core_seconds.get(CLIENT_NODE)
+        work = self.world.pod_work.get(CLIENT_NODE)
         now_s, (seen_s, seen) = float(self.env.now), self._core_seconds
-        if read is not None and not self.forwarded and now_s > seen_s:
-            self._cores_wanted = (read() - seen) / (now_s - seen_s)
-            self._core_seconds = now_s, read()
+        if work is not None and not self.forwarded and now_s > seen_s:
+            total = work.core_seconds()
+            self._cores_wanted = (total - seen) / (now_s - seen_s)
+            self._core_seconds = now_s, total
+            alone = self.timing.node_utilisation * self._cores + self._n_runnable() - 1
+            self._slowdown = max(self._cores, alone + self._cores_wanted) / max(self._cores, alone)
 
     def _settle(self) -> None:
         """After steps: end what has ended, and see to it that a drain is heard of when it is over."""

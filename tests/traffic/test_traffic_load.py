@@ -350,6 +350,23 @@ def test_utilisation_is_rate_times_cpu_over_cores(on_node):
     cpu = TIMING.request_cpu_s
     client = replace(PLAIN, arrivals=OpenLoop(rate_per_s=400.0), connections=10, keep_alive=False)
     tiny = Tiny(client, on_node=on_node, cores=2)
-    server_s = cpu["nginx"] + cpu["connect"]
+    server_s = cpu["nginx"] + cpu["connect"] + cpu["wakeups"]
     client_s = cpu["plain"] + cpu["connect"] if on_node else 0.0
     assert tiny.traffic.utilisation == pytest.approx(400 * (server_s + client_s) / 2)
+
+
+def test_a_newcomer_of_the_calm_that_a_stop_ends():
+    """All connections are busy when the only pod stops: those that had to be opened before it are thought of then."""
+    slow = replace(APP, service_time=Constant(value_s=0.2))
+    load = replace(
+        PLAIN,
+        arrivals=OpenLoop(rate_per_s=100.0, poisson=False),
+        connections=1,
+        keep_alive=False,
+        duration_s=3.0,
+    )
+    tiny = Tiny(load, image=slow)
+    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], takes_s=0.0, gone_s=0.5))
+    tally = tiny.run()
+    assert tally.n_ok == pytest.approx(80, abs=3)  # those of the first second that had 0.2 s left
+    assert tally.n_requests + tally.n_open == 300

@@ -136,19 +136,3 @@ def test_a_moment_later_it_is_pinned(stepwise):
     forgotten_s = TIMING.forgets.max_s
     assert early
     assert all(f.at_s - load.connect_timeout_s > 2.0 + forgotten_s - 1e-3 for f in early)
-
-
-def test_starts_and_ends_of_pods_slow_a_refused_client():
-    """While they want both cores the client has its fair share of them: a third, the node's own work counted."""
-    n = {}
-    for wanted in (0.0, 2.0):
-        load = replace(
-            PLAIN, client="ab", options={"r": True}, arrivals=ClosedLoop(), connections=10, keep_alive=False
-        )
-        tiny = Tiny(replace(load, duration_s=4.0), timing=replace(TIMING, p_time_wait_refuses=0.0))
-        tiny.world.core_seconds[0] = lambda wanted=wanted, env=tiny.env: wanted * float(env.now)
-        tiny.at(1.0, lambda tiny=tiny: tiny.stop(tiny.pods[0], takes_s=0.0, gone_s=1.0))
-        n[wanted] = causes(tiny.run())["stale_endpoint_refused"]
-    assert n[0.0] == pytest.approx(1.0 / TIMING.refused_cpu_s, rel=0.05)
-    stretch = (1 + 2 * TIMING.node_utilisation + 2.0) / 2
-    assert n[2.0] == pytest.approx(n[0.0] / stretch, rel=0.05)
