@@ -1,7 +1,8 @@
 """How fast the engine is: `python tests/bench/engine.py [--json]`, under three minutes on one core.
 
-Ratios are taken between processes' CPU seconds of this run alone, so that a busy machine shifts all of them. The
-oracle plays a tenth of each stage's duration; its time is taken times ten.
+Ratios are taken between CPU seconds of this run alone. The machine's speed drifts from minute to minute, so what is
+held against each other is played in turn. The oracle plays a tenth of each stage's duration; its time is taken times
+ten.
 
 - `stage2_speedup`, `stage3_speedup`: CPU seconds of the oracle over those of the engine, for the whole stage;
 - `rate_x10_cost`: time of stage 2 at ten times the request rate, over its time as it is;
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -92,15 +94,15 @@ def large(replicas: int, connections: int) -> Scenario:
     return replace(scenario, deployments=deployments, updates=updates, load=load, cluster=cluster)
 
 
-def cpu_s(play: Callable[[int], Result], runs: int) -> float:
-    """The median CPU time of a rollout."""
-    play(0)  # what is imported or kept at first use
-    times = []
-    for seed in range(1, runs + 1):
-        began_s = time.process_time()
-        play(seed)
-        times.append(time.process_time() - began_s)
-    return sorted(times)[len(times) // 2]
+def in_turn_s(plays: Sequence[Callable[[int], Result]], runs: int) -> list[list[float]]:
+    """The CPU time of each rollout of each of *plays*; the first, which imports and keeps things, is not counted."""
+    times: list[list[float]] = [[] for _ in plays]
+    for seed in range(runs + 1):
+        for play, taken in zip(plays, times, strict=True):
+            began_s = time.process_time()
+            play(seed)
+            taken.append(time.process_time() - began_s)
+    return [taken[1:] for taken in times]
 
 
 def oracle(name: str, share: float) -> tuple[float, float]:
@@ -144,14 +146,17 @@ def scale(replicas: int, connections: int, *, limit_s: float = 90.0) -> dict[str
 
 
 def measure(
-    *, runs: int = 15, share: float = ORACLE_SHARE, replicas: int = 1000, connections: int = 10_000
+    *, runs: int = 60, share: float = ORACLE_SHARE, replicas: int = 1000, connections: int = 10_000
 ) -> dict[str, object]:
     stage2, stage3 = stage("stage2"), stage("stage3")
     timing2, timing3 = timing_of(stage2), timing_of(stage3)
-    engine2_s = cpu_s(lambda seed: simulate(stage2, seed=seed, timing=timing2), runs)
     tenfold, timing = faster(stage2, timing2, 10.0)
-    tenfold_s = cpu_s(lambda seed: simulate(tenfold, seed=seed, timing=timing), runs)
-    engine3_s = cpu_s(lambda seed: simulate(stage3, seed=seed, timing=timing3), runs)
+    plays: list[Callable[[int], Result]] = [
+        lambda seed: simulate(stage2, seed=seed, timing=timing2),
+        lambda seed: simulate(tenfold, seed=seed, timing=timing),
+        lambda seed: simulate(stage3, seed=seed, timing=timing3),
+    ]
+    engine2_s, tenfold_s, engine3_s = (median(times) for times in in_turn_s(plays, runs))
     oracle2_s, direct_per_s = oracle("stage2", share)
     oracle3_s, proxied_per_s = oracle("stage3", share)
     return {

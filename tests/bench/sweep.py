@@ -1,9 +1,9 @@
 """How well a sweep uses the cores, and what Dask costs: whole commands, timed in pairs.
 
-`python tests/bench/sweep.py [--points 100] [--runs 100] [--pairs 3] [--json]`: a sweep of tutorial stage 2 on one
-process, on one a core, and on a Dask cluster of as many workers on loopback, in turn, so that a slow spell of the
-machine hits all of them. `scaling` is the median over the pairs of (one process / all cores) / cores, 1.0 being
-ideal; `dask_overhead` that of (Dask / all cores) - 1. All three must write the same bytes.
+`python tests/bench/sweep.py [--points 100] [--runs 100] [--pairs 3] [--json]`, some 20 minutes a pair: a sweep of
+tutorial stage 2 on one process, on one a core, and on a Dask cluster of as many workers on loopback, in turn, so that
+a slow spell of the machine hits all of them. `scaling` is the median over the pairs of (one process / all cores) /
+cores, 1.0 being ideal; `dask_overhead` that of (Dask / all cores) - 1. All three must write the same bytes.
 """
 
 import argparse
@@ -77,6 +77,11 @@ def measure(points: int, runs: int, pairs: int) -> dict[str, object]:
             files = {kind: Path(name, f"{kind}-{pair}.parquet") for kind in options}
             for kind, more in options.items():
                 seconds[kind].append(timed(files[kind], points, runs, *more))
+                print(
+                    f"pair {pair + 1} of {pairs}: {kind} {seconds[kind][-1]:.1f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
             if len({file.read_bytes() for file in files.values()}) != 1:
                 raise SystemExit("the three do not write the same rows")
     ratios = [one / every / cores for one, every in zip(seconds["one"], seconds["all"], strict=True)]
