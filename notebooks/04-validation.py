@@ -28,7 +28,7 @@ from IPython.display import HTML, Markdown, display
 
 from sim.plots import Picture
 from validation import compare
-from validation.report import MEASURED, PROFILES, TODAY, gather
+from validation.report import MEASURED, TODAY, gather
 
 evidence = gather()
 runs = evidence.runs
@@ -116,6 +116,6 @@ if groups:
             "predicted": {k: round(v, 1) for k, v in each.forecast.causes.items() if v >= 0.05},
             "real": compare.mean_causes(each.runs) or "only the tool's figure is known",
         }
-        for each in groups.get(f"{TODAY} on every kept run, {PROFILES[MEASURED]}", [])
+        for each in groups.get(f"{TODAY} on every kept run, {MEASURED}", [])
     }
     display(pd.DataFrame(causes).T)

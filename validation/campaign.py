@@ -12,7 +12,7 @@ from typing import Any, Final
 from sim.errors import InputError
 from sim.scenario import load
 from sim.scenario.model import Scenario
-from validation import forecast, observations
+from validation import forecast, machines, observations
 from validation.access import Access, alone_on, find_access
 from validation.compare import Compared, match
 from validation.lab.cluster import Lab
@@ -37,7 +37,7 @@ class Plan:
     runs: int = 8
     predictions: int = 200
     seed: int = 1
-    timing: str = forecast.MEASURED
+    timing: str = machines.PROFILES[0]
     """The profile of that cluster; the one from sources alone is predicted with beside it."""
     folder: Path = FOLDER
     client_image: str | None = None
@@ -173,10 +173,12 @@ def recorded_groups(
     folder: Path = FOLDER,
     predictions: int = 200,
     seed: int = 1,
-    timing: str = forecast.MEASURED,
+    timing: str | None = None,
     say: Say = lambda _: None,
 ) -> Groups:
-    """The kept runs of *chosen* (of all, if empty), by group: with the profile *timing*, then from sources.
+    """The kept runs of *chosen* (of all, if empty), by group: with measured latencies, then with those from sources.
+
+    Measured on the machine of each run, unless a profile *timing* is named.
 
     `unseen`: scenarios whose prediction was kept before their first replay, with that prediction.
     `seen`: every scenario that is among our configs or *chosen*, with today's model's prediction.
@@ -191,17 +193,21 @@ def recorded_groups(
     ]
     for name in set(recorded) - {scenario.name for scenario in current}:
         say(f"{name}: no scenario of that version among the configs; its runs are left out")
-    unseen: Groups = {}
-    seen: Groups = {}
-    for profile in dict.fromkeys((timing, forecast.SOURCES)):
-        before = [found for name in recorded if (found := forecast.kept(name, folder, profile))]
-        today = []
-        for scenario in current:
-            say(f"predicting {scenario.name} with {profile}")
-            today.append(forecast.predict(scenario, runs=predictions, seed=seed, timing=profile))
-        unseen[profile], seen[profile] = match(before, runs), match(today, runs)
-    groups = (unseen[timing], unseen[forecast.SOURCES], seen[timing], seen[forecast.SOURCES])
-    return dict(zip(GROUPS, groups, strict=True))
+    groups: Groups = {name: [] for name in GROUPS}
+    measured = machines.PROFILES if timing is None else (timing,)
+    for suffix, timings in (("", measured), ("_sources", (forecast.SOURCES,))):
+        before = [found for name in recorded if (found := forecast.kept_of(name, folder, timings))]
+        groups[f"unseen{suffix}"] = match(before, runs)
+        for profile in timings:
+            there = machines.made_there(runs, profile)
+            replayed = {run.scenario for run in there}
+            today = []
+            for scenario in current:
+                if scenario.name in replayed:
+                    say(f"predicting {scenario.name} with {profile}")
+                    today.append(forecast.predict(scenario, runs=predictions, seed=seed, timing=profile))
+            groups[f"seen{suffix}"] += match(today, there)
+    return groups
 
 
 def our_scenarios() -> dict[str, Scenario]:

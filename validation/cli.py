@@ -12,7 +12,7 @@ from rich.console import Console
 from sim.errors import InputError
 from sim.scenario import load
 from sim.scenario.model import Scenario
-from validation import campaign, compare, explain, forecast
+from validation import campaign, compare, explain, machines
 from validation.access import Access, ReplayError
 from validation.observations import FOLDER
 from validation.one_line import one_line_errors
@@ -82,8 +82,12 @@ def validate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the predictions.")] = 1,
     timing: Annotated[
-        str, typer.Option(help="Timing profile measured on that cluster; the sources' is the second column.")
-    ] = forecast.MEASURED,
+        str | None,
+        typer.Option(
+            help="Timing profile measured on that cluster (default: the newest of ours; of kept runs that of "
+            "their machine); the sources' is the second column."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the lab's cluster.")] = None,
     context: Annotated[str | None, typer.Option(help="A kube-context instead of the lab.")] = None,
     yes: Annotated[
@@ -122,7 +126,7 @@ def validate(
                     runs=runs,
                     predictions=predictions,
                     seed=seed,
-                    timing=timing,
+                    timing=timing or machines.PROFILES[0],
                     folder=observations,
                     client_image=client_image,
                 ),

@@ -14,10 +14,9 @@ from sim.scenario import load
 from sim.scenario.model import Scenario
 from sim.scenario.timing import load_timing
 from sim.simulate import Result, simulate
-from validation import campaign, observations
+from validation import campaign, machines, observations
 from validation.access import ReplayError
 from validation.events import Pair, events_table, pairs
-from validation.forecast import MEASURED
 from validation.lives import Rollout, of_recorded, of_simulated
 from validation.observations import FOLDER, Observation, scenario_hash
 from validation.steps import StepComparison, compare_steps, steps_table
@@ -36,7 +35,8 @@ class Plan:
     folder: Path = FOLDER
     runs: int = RUNS
     seed: int = 1
-    timing: str = MEASURED
+    timing: str | None = None
+    """None: the profile of the machine that made the newest kept run, and the runs of that machine."""
     run: int | None = None
     """The kept run whose events are told; None: the one with the median of failures."""
 
@@ -132,15 +132,17 @@ def explain(scenario: Scenario, plan: Plan) -> Explained:
     InputError
         The run that *plan* names is not among them.
     """
-    scenario = replace(scenario, timing=plan.timing)
-    kept = tuple(
+    found = [
         run
         for run in observations.read_runs(scenario.name, plan.folder)
         if run.scenario_hash == scenario_hash(scenario) and not run.spoiled
-    )
-    if not kept:
+    ]
+    if not found:
         raise ReplayError(f"{plan.folder}: no kept run of {scenario.name} that nothing spoiled")
-    profile = load_timing(plan.timing, beside=scenario.source.parent)
+    timing = plan.timing or machines.profile_of(max(found, key=lambda run: run.date))
+    kept = tuple(machines.made_there(found, timing))
+    scenario = replace(scenario, timing=timing)
+    profile = load_timing(timing, beside=scenario.source.parent)
     results = tuple(
         simulate(scenario, seed=plan.seed, replication=i, timing=profile) for i in range(plan.runs)
     )

@@ -1,7 +1,7 @@
 """A prediction as data to be held against real runs: its samples, kept before the first replay."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,6 @@ from validation.observations import FOLDER, PREDICTION, scenario_hash, write_asi
 LOW, HIGH = 0.025, 0.975
 SOURCES: Final = "defaults"
 """The timing profile of who has no cluster: every latency from its source."""
-MEASURED: Final = "kind-1.34"
-"""The timing profile that was measured on the lab, with runs of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +112,12 @@ def kept(scenario: str, folder: Path = FOLDER, timing: str = SOURCES) -> Forecas
     if not path.exists():
         return None
     return from_data(json.loads(path.read_text(encoding="utf-8")))
+
+
+def kept_of(scenario: str, folder: Path, timings: Iterable[str]) -> Forecast | None:
+    """The first that was kept before the first replay, of *timings* in turn."""
+    found = (kept(scenario, folder, timing) for timing in timings)
+    return next((each for each in found if each is not None), None)
 
 
 def from_data(data: dict[str, Any]) -> Forecast:

@@ -13,10 +13,9 @@ import numpy as np
 from sim.deciding import deciding
 from sim.scenario.model import Scenario
 from sim.validated import INDEX, Validated, to_json
-from validation import observations, today
+from validation import machines, observations, today
 from validation.campaign import our_scenarios
 from validation.compare import match
-from validation.forecast import MEASURED
 from validation.observations import FOLDER, Observation
 from validation.scores import inside
 
@@ -28,22 +27,26 @@ def validated(
     scenarios: Sequence[Scenario], runs: Iterable[Observation], made: dict[today.Key, today.Made]
 ) -> list[Validated]:
     """Scenarios with enough comparable real runs, by name."""
+    kept = list(runs)
+    insides: dict[str, list[float]] = {}
+    for timing in machines.PROFILES:
+        forecasts = [
+            made[scenario.name, timing].forecast for scenario in scenarios if (scenario.name, timing) in made
+        ]
+        for compared in match(forecasts, machines.made_there(kept, timing)):
+            case = compared.case
+            insides.setdefault(case.name, []).extend(inside(case.predicted, count) for count in case.observed)
     by_name = {scenario.name: scenario for scenario in scenarios}
-    forecasts = [
-        each.forecast
-        for (name, timing), each in sorted(made.items())
-        if timing == MEASURED and name in by_name
+    return [
+        Validated(
+            name=name,
+            runs=len(found),
+            inside=round(float(np.mean(found)), 3),
+            settings=deciding(by_name[name]),
+        )
+        for name, found in sorted(insides.items())
+        if len(found) >= FEWEST_RUNS
     ]
-    found = []
-    for compared in match(forecasts, runs):
-        case = compared.case
-        if len(case.observed) >= FEWEST_RUNS:
-            share = float(np.mean([inside(case.predicted, count) for count in case.observed]))
-            settings = deciding(by_name[case.name])
-            found.append(
-                Validated(name=case.name, runs=len(case.observed), inside=round(share, 3), settings=settings)
-            )
-    return found
 
 
 def text(found: Iterable[Validated]) -> str:

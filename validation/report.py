@@ -21,7 +21,7 @@ import yaml
 from sim.scenario.model import Scenario
 from sim.scenario.timing import profile_path
 from sim.validated import INDEX
-from validation import campaign, compare, forecast, index, observations, today
+from validation import campaign, compare, forecast, index, machines, observations, today
 from validation.compare import Compared, mean_causes
 from validation.forecast import Forecast
 from validation.observations import FOLDER, Observation, scenario_hash
@@ -32,8 +32,10 @@ REPORT: Final = Path(__file__).with_name("REPORT.md")
 FIGURE: Final = "report.svg"
 DRAWN: Final = "drawn"
 """Folder of the scenarios that a seed has drawn."""
-MEASURED, SOURCES = forecast.MEASURED, forecast.SOURCES
-PROFILES: Final = {MEASURED: "measured latencies", SOURCES: "latencies from sources alone"}
+MEASURED: Final = "measured latencies"
+BY_SOURCES: Final = "latencies from sources alone"
+TIMINGS: Final = {MEASURED: machines.PROFILES, BY_SOURCES: (forecast.SOURCES,)}
+"""What a column's latencies may come from: of the measured profiles that of the runs' machine, where it is there."""
 TODAY: Final = "today's model"
 VERSIONS: Final = ("kubernetes", "kube_proxy_mode", "containerd", "kernel", "nginx", "haproxy")
 
@@ -59,12 +61,21 @@ def gather(folder: Path = FOLDER) -> Evidence:
     groups: Groups = {}
     by_seed = {f"drawn by seed {seed}": names for seed, names in _by_seed(drawn).items()}
     for chosen, names in {**by_seed, "chosen by hand": set(recorded) - drawn}.items():
-        for timing, profile in PROFILES.items():
-            before = (forecast.kept(name, folder, timing) for name in recorded if name in names)
-            groups[f"{chosen}, predicted before the first replay, {profile}"] = _matched(before, runs)
-    for timing, profile in PROFILES.items():
-        now = (made[name, timing].forecast for name in recorded if (name, timing) in made)
-        groups[f"{TODAY} on every kept run, {profile}"] = _matched(now, runs)
+        for column, timings in TIMINGS.items():
+            before = (forecast.kept_of(name, folder, timings) for name in recorded if name in names)
+            groups[f"{chosen}, predicted before the first replay, {column}"] = _matched(before, runs)
+    for column, timings in TIMINGS.items():
+        found = [
+            each
+            for timing in timings
+            for each in _matched(
+                (made[name, timing].forecast for name in recorded if (name, timing) in made),
+                machines.made_there(runs, timing),
+            )
+        ]
+        groups[f"{TODAY} on every kept run, {column}"] = sorted(
+            found, key=lambda each: each.forecast.scenario
+        )
     return Evidence(runs=runs, scenarios=scenarios, groups=groups)
 
 
@@ -196,7 +207,7 @@ def _misses(evidence: Evidence) -> Iterator[str]:
         "the interval, with the measured latencies. `rollsim validate --explain SCENARIO` shows where the model is off."
     )
     for group, found in evidence.groups.items():
-        if not group.endswith(PROFILES[MEASURED]) or not found:
+        if not group.endswith(MEASURED) or not found:
             continue
         rows = []
         for each in found:
@@ -301,7 +312,7 @@ def _versions(evidence: Evidence) -> Iterator[str]:
         dates = sorted(run.date for run in evidence.runs)
         rows.append(("replayed", f"{dates[0][:16]} to {dates[-1][:16]} UTC"))
     yield from _table(("what", "version"), rows)
-    for timing in (MEASURED, SOURCES):
+    for timing in (*machines.PROFILES, forecast.SOURCES):
         groups = [found for group, found in evidence.groups.items() if group.startswith(TODAY)]
         predicted = {
             each.forecast.runs for found in groups for each in found if each.forecast.timing == timing
@@ -312,16 +323,17 @@ def _versions(evidence: Evidence) -> Iterator[str]:
 
 def _calibration() -> Iterator[str]:
     yield "\n## Measured latencies"
-    path = profile_path(MEASURED, beside=Path())
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
     yield (
-        f"\nProfile `{document['metadata']['name']}`, with runs of its own (`rollsim calibrate`; what was found: "
-        "`calibration/FINDINGS.md`). What is not in it comes from sources (`configs/timing/defaults.yaml`)."
+        "\nEach machine's, with runs of its own (`rollsim calibrate`; what was found: `calibration/FINDINGS.md`). A "
+        "run is held against the profile of its machine. What is not in it comes from sources "
+        "(`configs/timing/defaults.yaml`)."
     )
-    rows = [
-        (name, _measured(entry["value"]), str(entry["source"])) for name, entry in document["spec"].items()
-    ]
-    yield from _table(("latency", "5 % / median / 95 %", "source"), rows)
+    for name in machines.PROFILES:
+        document = yaml.safe_load(profile_path(name, beside=Path()).read_text(encoding="utf-8"))
+        yield f"\n### `{document['metadata']['name']}`"
+        entries = document["spec"].items()
+        rows = [(name, _measured(entry["value"]), str(entry["source"])) for name, entry in entries]
+        yield from _table(("latency", "5 % / median / 95 %", "source"), rows)
 
 
 def _measured(value: object) -> str:
@@ -343,7 +355,7 @@ def _commands() -> list[str]:
         "",
         "```",
         "rollsim lab up",
-        "rollsim calibrate                                  # configs/timing/kind-1.34.yaml",
+        "rollsim calibrate --data FOLDER --profile FILE     # configs/timing/kind-1.34*.yaml",
         "python -m validation.draw --seed 1 --out configs/drawn  # and every other seed",
         "rollsim validate configs/tutorial configs/matrix configs/drawn --runs 8",
         "python -m validation.report --predict              # this report",
@@ -369,7 +381,7 @@ def _draw(evidence: Evidence, path: Path) -> None:
     shown = {
         group.partition(",")[0]: found
         for group, found in evidence.groups.items()
-        if group.endswith(PROFILES[MEASURED]) and found
+        if group.endswith(MEASURED) and found
     }
     with rc_context({"svg.hashsalt": "rollsim"}):
         compare.figure_of(shown).savefig(path, metadata={"Date": None})

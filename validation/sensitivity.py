@@ -27,7 +27,7 @@ from sim.scenario.distributions import Distribution
 from sim.scenario.model import Scenario
 from sim.scenario.timing import Timing, load_timing
 from sim.simulate import simulate
-from validation.forecast import MEASURED
+from validation.machines import PROFILES
 from validation.observations import write_aside
 
 TABLE: Final = Path(__file__).with_name("SENSITIVITY.md")
@@ -301,7 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("scenarios", nargs="+", help="files or folders of scenarios")
     parser.add_argument(
-        "--timing", default=MEASURED, help="profile around which is moved (default: %(default)s)"
+        "--timing", default=PROFILES[0], help="profile around which is moved (default: %(default)s)"
     )
     parser.add_argument("--trajectories", type=int, default=TRAJECTORIES, help="(default: %(default)s)")
     parser.add_argument(

@@ -17,16 +17,15 @@ import sim
 from sim.scenario import load
 from sim.scenario.model import Scenario
 from sim.scenario.timing import profile_path
-from validation import forecast
+from validation import forecast, machines
 from validation.forecast import Forecast
-from validation.observations import FOLDER, scenario_hash, write_aside
+from validation.observations import FOLDER, read_runs, scenario_hash, write_aside
 
 FILE: Final = "today.json.gz"
 RUNS: Final = 200
 SEED: Final = 1
-TIMINGS: Final = (forecast.MEASURED, forecast.SOURCES)
 MODEL: Final = ("scenario", "cluster", "traffic", "world.py", "servers.py", "proxies.py", "delays.py", "streams.py",
-                "simulate.py", "outcomes.py")  # fmt: skip
+                "simulate.py", "node_load.py", "outcomes.py")  # fmt: skip
 """What of the package decides a count."""
 
 Key = tuple[str, str]
@@ -52,6 +51,11 @@ def model_hash(timing: str) -> str:
     for profile in dict.fromkeys((timing, forecast.SOURCES)):  # a measured one is based on the sources'
         digest.update(profile_path(profile, beside=package).read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _models() -> dict[str, str]:
+    """By profile."""
+    return {timing: model_hash(timing) for timing in (*machines.PROFILES, forecast.SOURCES)}
 
 
 def _bare(tree: ast.Module) -> ast.Module:
@@ -81,13 +85,19 @@ def keep(made: Mapping[Key, Made], folder: Path = FOLDER) -> None:
     write_aside(folder / FILE, gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0))
 
 
+def timings_of(scenario: Scenario, folder: Path = FOLDER) -> list[str]:
+    """The profiles of the machines that *scenario* was replayed on, and the sources'."""
+    replayed_on = {machines.profile_of(run) for run in read_runs(scenario.name, folder)}
+    return [*(name for name in machines.PROFILES if name in replayed_on), forecast.SOURCES]
+
+
 def stale(scenarios: Iterable[Scenario], folder: Path = FOLDER) -> list[Key]:
     """Which predictions *scenarios* lack, or have of another version of the scenario or the model."""
     have = kept(folder)
-    models = {timing: model_hash(timing) for timing in TIMINGS}
+    models = _models()
     missing = []
     for scenario in scenarios:
-        for timing in TIMINGS:
+        for timing in timings_of(scenario, folder):
             made = have.get((scenario.name, timing))
             current = made is not None and made.model == models[timing]
             if not current or made is None or made.forecast.scenario_hash != scenario_hash(scenario):
@@ -107,7 +117,7 @@ def refresh(
     names = {scenario.name: scenario for scenario in scenarios}
     have = {key: made for key, made in kept(folder).items() if key[0] in names}
     todo = stale(scenarios, folder)
-    models = {timing: model_hash(timing) for timing in TIMINGS}
+    models = _models()
     with ProcessPoolExecutor(processes) as pool:
         jobs = [(str(names[name].source), name, timing, runs) for name, timing in todo]
         for (name, timing), made in zip(todo, pool.map(_make, jobs), strict=True):

@@ -5,13 +5,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import simpy
 from typer.testing import CliRunner
 
+from sim.cluster.node_cpu import NodeCpu
 from sim.scenario import load_one
 from sim.scenario.timing import load_timing
 from sim.simulate import simulate
-from validation import forecast
+from validation import machines
 from validation.calibration import profile
 from validation.calibration.cli import STEPS, app
 from validation.calibration.forgets import bounds
@@ -22,22 +25,28 @@ from validation.lab.cluster import Lab
 from validation.observations import FOLDER
 
 DATA = Path(profile.__file__).with_name("data")
+FIRST = DATA / "2026-11-24"
+MEASURED = [(FIRST, machines.FIRST), (DATA / "2026-11-30", machines.SECOND)]
 PROFILES = Path(profile.__file__).parents[2] / "configs" / "timing"
 
 opened: list[str] = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 
 
-def test_shipped_profiles_are_what_the_data_give(tmp_path):
-    """Written anew from the kept data they are the same to the last byte."""
-    for path in profile.write_profiles(DATA, tmp_path):
-        assert path.read_text() == (PROFILES / path.name).read_text()
+@pytest.mark.parametrize(("data", "name"), MEASURED)
+def test_shipped_profiles_are_what_the_data_give(data, name, tmp_path):
+    """Written anew from the kept data they are the same to the last byte; every measured one is shipped."""
+    path = tmp_path / f"{name}.yaml"
+    profile.write_profile(data, path)
+    assert path.read_text() == (PROFILES / path.name).read_text()
+    assert {name for _, name in MEASURED} == set(machines.PROFILES)
 
 
 def test_no_validation_run_is_read(tmp_path):
     """Calibration and validation share no run: making the profiles opens no kept observation."""
     opened.clear()
-    profile.write_profiles(DATA, tmp_path)
+    for data, name in MEASURED:
+        profile.write_profile(data, tmp_path / f"{name}.yaml")
     read = {Path(name).resolve() for name in opened if name.endswith((".csv", ".gz", ".json"))}
     assert read
     assert all(path.is_relative_to(DATA) for path in read)
@@ -48,7 +57,12 @@ def test_each_step_has_its_file():
     """Each file that the profiles are made from is written by one step of `rollsim calibrate`."""
     files = [step.file for step in STEPS]
     assert len(set(files)) == len(files)
-    assert {path.name for path in DATA.glob("*.csv")} <= {*files, "cycles-young.csv", "cycles-share-1.csv"}
+    for data, _ in MEASURED:
+        assert {path.name for path in data.glob("*.csv")} <= {
+            *files,
+            "cycles-young.csv",
+            "cycles-share-1.csv",
+        }
 
 
 def test_a_log_is_read_as_it_was_written(tmp_path):
@@ -106,8 +120,8 @@ def test_the_model_is_held_up_as_the_client_was():
     Nothing of the model is made from this curve but the share of SYNs that are not let in; the machine's speed, which
     the first seconds show, is another one's than the profile's.
     """
-    rows = [{k: float(v) for k, v in row.items()} for row in read_rows(DATA / "time-waits.csv")]
-    timing = load_timing(forecast.MEASURED, beside=PROFILES)
+    rows = [{k: float(v) for k, v in row.items()} for row in read_rows(FIRST / "time-waits.csv")]
+    timing = load_timing(machines.FIRST, beside=PROFILES)
     scenario = load_one(PROFILES.parent / "tutorial" / "0-naive.yaml", ["load.duration=30s"])
     free = simulate(scenario, timing=replace(timing, p_time_wait_refuses=0.0), update=False).n_requests / 30
     early = next(row for row in rows if row["at_s"] > 2.0)
@@ -122,3 +136,18 @@ def test_the_model_is_held_up_as_the_client_was():
         seen = next(row["opened"] for row in rows if row["at_s"] > until_s)
         modelled = sum(n for run in runs for at_s, _, n in run if at_s < until_s) / len(runs)
         assert modelled == pytest.approx(seen, rel=0.1), until_s
+
+
+@pytest.mark.parametrize(("data", "name"), MEASURED)
+def test_a_load_without_pause_slows_the_start_of_a_pod_as_it_was_measured(data, name):
+    """ab and a server beside one start: what `NodeCpu` makes of it, and the steps of cycles-busy over cycles-idle."""
+    timing = load_timing(name, beside=PROFILES)
+    idle, busy = (profile.steps_of(data, f"cycles-{which}-1.csv") for which in ("idle", "busy"))
+    steps = ((0, "cni_to_pause"), (0, "pause_to_server"), (1, "exit_to_netns_gone"))
+    measured = [np.median(busy[part][step]) / np.median(idle[part][step]) for part, step in steps]
+    own = 2 * timing.node_utilisation
+    cpu = NodeCpu(
+        simpy.Environment(), cores=2, operation_cores=timing.operation_cores, others=lambda: own + 2
+    )
+    cpu._count(1)
+    assert 1 / cpu.speed() == pytest.approx(np.median(measured), rel=0.2)

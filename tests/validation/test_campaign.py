@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from sim.scenario import load_one
 from tests.validation.test_observations import observed
-from validation import campaign, compare, forecast, observations
+from validation import campaign, compare, forecast, machines, observations
 from validation.cli import app
 from validation.forecast import Forecast
 
@@ -77,7 +77,7 @@ def test_recorded_prints_both_groups_as_data(tmp_path):
     """`unseen` with the prediction kept before the first replay, `seen` with today's model's."""
     keep_runs(tmp_path)
     before = forecast_of(DIRECT.name, HASH, tuple(range(40)))
-    for timing in (forecast.MEASURED, forecast.SOURCES):
+    for timing in (machines.FIRST, forecast.SOURCES):
         forecast.keep(replace(before, timing=timing), tmp_path)
     done = command(SCENARIO, "--recorded", "--json", "--predictions", 4, "--observations", tmp_path)
     assert done.exit_code == 0, done.output

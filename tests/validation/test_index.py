@@ -8,7 +8,8 @@ from sim.validated import INDEX, from_json, to_json
 from tests.validation.test_observations import observed
 from validation import index, today
 from validation.campaign import CONFIGS
-from validation.forecast import MEASURED, Forecast
+from validation.forecast import Forecast
+from validation.machines import FIRST
 from validation.observations import scenario_hash
 
 
@@ -20,9 +21,9 @@ def scenario():
 def made(scenario, counts):
     found = Forecast(
         scenario=scenario.name, scenario_hash=scenario_hash(scenario), date="", runs=len(counts), seed=1,
-        failed=tuple(counts), tool_failed=None, rollout_s=(3.0,), timing=MEASURED,
+        failed=tuple(counts), tool_failed=None, rollout_s=(3.0,), timing=FIRST,
     )  # fmt: skip
-    return {(scenario.name, MEASURED): today.Made(found, "0")}
+    return {(scenario.name, FIRST): today.Made(found, "0")}
 
 
 def runs(scenario, *counts, **more):

@@ -4,7 +4,7 @@ import pytest
 
 from sim.scenario import load_one
 from tests.validation.test_index import made, runs
-from validation import forecast, observations, report, today
+from validation import forecast, machines, observations, report, today
 from validation.campaign import CONFIGS, our_scenarios
 from validation.compare import Compared, scores_of
 from validation.targets import shares, targets_of
@@ -62,7 +62,7 @@ def kept(scenario, tmp_path):
         observations.write(observations.replace(run, run=number), folder)
     prediction = made(scenario, range(41))
     today.keep(prediction, folder)
-    forecast.keep(prediction[scenario.name, forecast.MEASURED].forecast, folder)
+    forecast.keep(prediction[scenario.name, machines.FIRST].forecast, folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""`rollsim calibrate`: runs of its own on the lab, then the timing profiles made from them.
+"""`rollsim calibrate`: runs of its own on the lab, then the timing profile made from them.
 
 Each step is a program of its own, so that one that fails leaves the others' files; the same command again goes
 on with what is missing.
@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from validation.calibration.profile import MACHINE, write_profiles
+from validation.calibration.profile import MACHINE, write_profile
 from validation.lab.cluster import Lab, cache_dir
 from validation.lab.commands import CommandFailed, LabError, run
 from validation.lab.steps import Steps
@@ -26,7 +26,15 @@ from validation.one_line import one_line_errors
 app = typer.Typer(help="Measure the latencies of the timing profile on the lab, with runs of its own.")
 
 STEP_TIMEOUT_S: Final = 900.0
-TOOLS: Final = {"ab": "apache2-utils", "wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy", "ss": "iproute2"}
+TOOLS: Final = {
+    "ab": "apache2-utils",
+    "wrk": "wrk",
+    "nginx": "nginx",
+    "haproxy": "haproxy",
+    "ss": "iproute2",
+    "conntrack": "conntrack",
+    "nft": "nftables",
+}
 """What the steps run on the host itself, and Debian's package of it."""
 
 
@@ -58,6 +66,7 @@ STEPS: Final = (
     Step("loopback-ab-sigterm-3.csv", "stops", ("ab", "SIGTERM", "--servers", "3"), on_lab=False),
     Step("loopback-ab-sigquit-3.csv", "stops", ("ab", "SIGQUIT", "--servers", "3"), on_lab=False),
     Step("loopback-cost.csv", "request_cost", ("--repeats", "4"), on_lab=False),
+    Step("forgets.csv", "forgets", on_lab=False),
     Step("cycles-busy-1.csv", "pod_cycles", ("--busy", "--patience", "6", "--idle", "3", "--seconds", "150")),
     Step("steady.csv", "steady"),
     Step("phases.csv", "phases"),
@@ -74,13 +83,13 @@ def calibrate(
     *,
     name: Annotated[str | None, typer.Option(help="Name of the lab's cluster.")] = None,
     data: Annotated[Path, typer.Option(help="Folder of the measured events; what it has is not redone.")],
-    profiles: Annotated[
-        Path | None, typer.Option(help="Folder to write the timing profiles to; without it none is written.")
+    profile: Annotated[
+        Path | None, typer.Option(help="File to write the timing profile to; without it none is written.")
     ] = None,
 ) -> None:
-    """Measure on the lab, about 25 minutes on an otherwise quiet machine; then write the timing profiles.
+    """Measure on the lab, about 25 minutes on an otherwise quiet machine; then write the timing profile.
 
-    Example: rollsim calibrate --data calibration-2026-12 --profiles configs/timing
+    Example: rollsim calibrate --data calibration-2026-12 --profile mine.yaml
     """
     with one_line_errors("rollsim calibrate", interrupted="the steps that ended are kept"):
         lab = Lab.find(name)
@@ -89,10 +98,9 @@ def calibrate(
         if not (data / MACHINE).exists():
             write_aside(data / MACHINE, (json.dumps(machine(lab), indent=1) + "\n").encode())
         measure(lab, data, Steps(Console(stderr=True, soft_wrap=True), cache_dir() / "logs"))
-        if profiles is not None:
-            profiles.mkdir(parents=True, exist_ok=True)
-            for path in write_profiles(data, profiles):
-                typer.echo(path)
+        if profile is not None:
+            write_profile(data, profile)
+            typer.echo(profile)
 
 
 def check_tools() -> None:

@@ -1,4 +1,4 @@
-"""Writes the timing profiles from what `rollsim calibrate` measured. Usage: DATA_FOLDER PROFILES_FOLDER
+"""Writes a timing profile from what `rollsim calibrate` measured. Usage: DATA_FOLDER PROFILE.yaml
 
 A step that holds an API write as well is given less the median of one write and its watch event: the model adds
 that itself. Where a step cannot be seen alone the split is said in the source line.
@@ -15,7 +15,7 @@ import numpy as np
 from validation.calibration.milestones import columns, read_log, starts, stops
 from validation.calibration.quantiles import evenly
 from validation.calibration.rows import read_rows
-from validation.calibration.syncs import patches, sync_lengths, syncs, syncs_of_changes
+from validation.calibration.syncs import patches, syncs, syncs_of_changes
 from validation.observations import write_aside
 
 HEAD: Final = """\
@@ -25,18 +25,8 @@ HEAD: Final = """\
 # Written by `rollsim calibrate`.
 apiVersion: rollsim/v1
 kind: TimingProfile
-metadata: {{name: kind-1.34}}
+metadata: {{name: {name}}}
 base: defaults
-spec:
-"""
-BUSY_HEAD: Final = """\
-# The same cluster ({date}) while ab -k -c 10 saturates its cores against another Service: what a client that takes
-# all the CPU it gets does to the control plane and the kubelet. An upper bound: the recorder runs on the same cores.
-# Written by `rollsim calibrate`.
-apiVersion: rollsim/v1
-kind: TimingProfile
-metadata: {{name: kind-1.34-busy}}
-base: kind-1.34
 spec:
 """
 MACHINE: Final = "machine.json"
@@ -45,6 +35,8 @@ WATCH_HOP_S: Final = 0.001
 BEFORE_CNI_S: Final = 0.050
 """Of RunPodSandbox, before the CNI plugin runs: what bound-to-CNI leaves when the volume wait is taken at 300 ms."""
 UNMEASURED_CPU: Final = "requests: 300.0e-6, go-http: 20.0e-6, generic: 30.0e-6"
+CLOSE_US: Final = 200.0
+"""Two bounds further apart than this say little: the client had been off its core in between."""
 LOST_KICK_S: Final = 0.5
 """A pod Ready later than this after its address was not made ready by its first kick."""
 
@@ -136,47 +128,49 @@ def _deaf_from(row: Mapping[str, float]) -> float:
     return max(row["told_s"], row.get("last_read_s", 0.0))
 
 
-def _steps(data: Path, pattern: str) -> tuple[Steps, Steps]:
+def steps_of(data: Path, pattern: str) -> tuple[Steps, Steps]:
     logs = [read_log(path) for path in sorted(data.glob(pattern))]
     return columns([row for log in logs for row in starts(log)]), columns(
         [row for log in logs for row in stops(log)]
     )
 
 
-def idle_profile(data: Path) -> str:
-    """The profile of the cluster left alone, but for what a deletion makes slower: from pods replaced at once."""
-    start, stop = _steps(data, "cycles-idle-*.csv")
-    _, stop_of_replaced = _steps(data, "cycles-replace-*.csv")
+def profile(data: Path, name: str) -> str:
+    """The cluster left alone; what a deletion makes slower before its signal is from pods that are replaced at once."""
+    start, stop = steps_of(data, "cycles-idle-*.csv")
+    _, stop_of_replaced = steps_of(data, "cycles-replace-*.csv")
     parts = [
         *_controllers(start, stop, data),
         *_signal(stop_of_replaced),
+        _vanishing(stop),
         *_kubelet(start, stop, data),
         *_rest(data),
         *_request_cpu(data),
         _time_wait(data),
+        _forgets(data),
     ]
-    return _head(HEAD, data) + "".join([*parts, _node_utilisation(data), _operation_cores(data)])
+    own = _value("node_utilisation", f"{_own_share(data):.3f}",
+                 "CPU of the node's container while pods come and go, of all cores")  # fmt: skip
+    return _head(data, name) + "".join([*parts, own, _operation_cores(data)])
 
 
-def _node_utilisation(data: Path) -> str:
+def _own_share(data: Path) -> float:
     shares = [
         float(event.detail)
         for path in sorted(data.glob("cycles-*.csv"))
         for event in read_log(path)
         if event.kind == "cpu.share" and "busy" not in path.name
     ]
-    share = float(np.mean(shares))
-    return _value(
-        "node_utilisation", f"{share:.3f}", "CPU of the node's container while pods come and go, of all cores"
-    )
+    return float(np.mean(shares))
 
 
 def _operation_cores(data: Path) -> str:
     """Cores that one start or end keeps busy: from how much slower three at once are than one.
 
-    Processor sharing: n operations of k cores each on c cores take n k / c times as long as one.
+    Processor sharing: n operations of k cores each on c cores, of which the node's own work wants w, take
+    (n k + w) / c times as long as one.
     """
-    alone, three = _steps(data, "cycles-idle-*.csv"), _steps(data, "cycles-three-*.csv")
+    alone, three = steps_of(data, "cycles-idle-*.csv"), steps_of(data, "cycles-three-*.csv")
     ratios = [
         float(np.median(of_three[step]) / np.median(of_one[step]))
         for of_one, of_three in zip(alone, three, strict=True)
@@ -184,42 +178,12 @@ def _operation_cores(data: Path) -> str:
         if step in of_one
     ]
     cores = int(json.loads((data / MACHINE).read_text(encoding="utf-8"))["cores"])
+    own = _own_share(data) * cores
     n = len(three[0]["cni_to_pause"])
     found = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    return _value("operation_cores", f"{cores * float(np.median(ratios)) / 3:.2f}",
+    return _value("operation_cores", f"{(cores * float(np.median(ratios)) - own) / 3:.2f}",
                   f"n={n}; three pods at once against one: sandbox, container and network namespace take "
-                  f"{found} times as long on {cores} cores")  # fmt: skip
-
-
-def busy_profile(data: Path) -> str:
-    """What differs while a client saturates the node."""
-    start, stop = _steps(data, "cycles-busy-*.csv")
-    first_round = [s for s in start["address_to_ready"] if s < LOST_KICK_S]
-    slices = start["address_to_slice"] + start["ready_to_slice"] + stop["deleted_to_slice"]
-    sets = start["replicaset_to_created"] + stop["replicaset_to_deleted"]
-    runs = [
-        length for path in sorted(data.glob("cycles-busy-*.csv")) for length in sync_lengths(read_log(path))
-    ]
-    half = "half of the step, the other half is the"
-    return _head(BUSY_HEAD, data) + "".join([
-        _entry("api_write", [s / 2 for s in slices], f"pod changed to EndpointSlice changed; {half} controller's"),
-        _entry("endpointslice_sync", [s / 2 for s in slices], f"as api_write; {half} write's"),
-        _entry("controller_sync", [s / 2 for s in sets], f"ReplicaSet to created or deleted; {half} write's"),
-        _entry("schedule", [s / 2 for s in start["created_to_bound"]], f"pod created to bound; {half} write's"),
-        _entry("kubelet_reaction", _less(stop["deleted_to_signal"], float(np.median(stop["runc_to_signal"]))),
-               "deletion seen to SIGTERM, less signal_delivery; the recorder's watch lags too"),
-        _entry("signal_delivery", stop["runc_to_signal"], "runc kill started to SIGTERM generated"),
-        _entry("volume_wait", _less(start["bound_to_cni"], BEFORE_CNI_S), "pod bound to CNI plugin, less 50 ms"),
-        _entry("sandbox", [s + BEFORE_CNI_S for s in start["cni_to_pause"]], "CNI plugin to pause running, and 50 ms"),
-        _entry("container_start", start["pause_to_server"], "pause running to the server's process running"),
-        _entry("status_patch", _less(first_round, WATCH_HOP_S), "address to Ready published, those under 0.5 s"),
-        _entry("exit_to_netns_gone", stop["exit_to_netns_gone"], "last process exited to veth gone"),
-        _entry("terminal_to_removed", stop["terminal_to_removed"], "terminal status to object gone"),
-        _entry("proxy_sync", runs, "iptables-save started to iptables-restore ended"),
-        _entry("signal_heard", [s / 2 for s in stop["signal_to_worker_exit"]],
-               f"SIGTERM generated to the worker gone; {half} fast stop's"),
-        _entry("fast_stop", [s / 2 for s in stop["signal_to_worker_exit"]], f"as signal_heard; {half} time until then"),
-    ])  # fmt: skip
+                  f"{found} times as long on {cores} cores, of which the node's own work wants {own:.2f}")  # fmt: skip
 
 
 def _controllers(start: Steps, stop: Steps, data: Path) -> list[str]:
@@ -241,15 +205,19 @@ def _signal(stop: Steps) -> list[str]:
     return [
         _entry("kubelet_reaction", stop["deleted_to_runc"], "a pod that is replaced; deletion to runc kill started"),
         _entry("signal_delivery", stop["runc_to_signal"], "the same pods; runc kill started to SIGTERM generated"),
-        _entry("exit_to_netns_gone", stop["exit_to_netns_gone"],
-               "the same; last process exited to veth gone; connects to the address fall silent 0 to 5 ms later"),
     ]  # fmt: skip
+
+
+def _vanishing(stop: Steps) -> str:
+    """Of a pod alone: what a start beside it costs the model adds itself."""
+    return _entry("exit_to_netns_gone", stop["exit_to_netns_gone"],
+                  "last process exited to veth gone; connects to the address fall silent 0 to 5 ms later")  # fmt: skip
 
 
 def _kubelet(start: Steps, stop: Steps, data: Path) -> list[str]:
     before_cni_s = BEFORE_CNI_S + float(np.median(stop["deleted_to_runc"]))
     first_round = [s for s in start["address_to_ready"] if s < LOST_KICK_S]
-    all_starts, _ = _steps(data, "cycles-[irt]*.csv")  # idle, replace, three
+    all_starts, _ = steps_of(data, "cycles-[irt]*.csv")  # idle, replace, three
     known = [s < LOST_KICK_S for s in all_starts["address_to_ready"]]
     return [
         _entry("volume_wait", _less(start["bound_to_cni"], before_cni_s),
@@ -284,16 +252,30 @@ def _request_cpu(data: Path) -> list[str]:
         "haproxy": mean_us("proxy", "ab -k", "haproxy") - connect,
         "connect": connect,
     }
+    parts["wakeups"] = _wakeups_us(data, steady, without=parts["plain"] + parts["nginx"])
     measured = ", ".join(f"{part}: {us:.1f}e-6" for part, us in parts.items())
     n = sum((r["tier"], r["client"]) == ("direct", "ab -k") for r in steady)
     closed = [float(row["client_us"]) for row in read_rows(data / "refused.csv")]
     return [
         _value("request_cpu_s", f"{{{measured}, {UNMEASURED_CPU}}}",
                f"n={n} runs of each client through a NodePort to three pods; connect, paid on both sides, is half of "
-               "what a connection for each request adds to ab and nginx; requests, go-http and generic as in defaults"),
+               "what a connection for each request adds to ab and nginx; wakeups, what a request of "
+               "a paced client costs the machine beside that; requests, go-http and generic as in defaults"),
         _value("refused_cpu_s", f"{np.mean(closed):.1f}e-6",
                f"n={len(closed)} runs of ab through a NodePort against a closed port"),
     ]  # fmt: skip
+
+
+def _wakeups_us(data: Path, steady: Sequence[Mapping[str, str]], *, without: float) -> float:
+    """Of a paced request the machine's whole CPU, over that of no load, less client and server at full speed.
+
+    Its parts sleep between two requests: what wakes them, interrupts and cold caches come on top.
+    """
+    cores = int(json.loads((data / MACHINE).read_text(encoding="utf-8"))["cores"])
+    idle = float(np.mean([float(row["machine_share"]) for row in steady if row["tier"] == "none"]))
+    paced = [row for row in steady if (row["tier"], row["client"]) == ("direct", "paced")]
+    each_us = [(float(r["machine_share"]) - idle) * cores / float(r["rate_per_s"]) * 1e6 for r in paced]
+    return max(0.0, float(np.mean(each_us)) - without)
 
 
 def _time_wait(data: Path) -> str:
@@ -303,6 +285,18 @@ def _time_wait(data: Path) -> str:
     n_refused = int(last["not_let_in"])
     return _value("p_time_wait_refuses", f"{(n_refused + 1) / (n_met + 2):.3f}",
                   f"{n_refused} of {n_met} SYNs of ab without keep-alive, within a minute; (k+1)/(n+2)")  # fmt: skip
+
+
+def _forgets(data: Path) -> str:
+    """Of each deletion the middle of what it may have been, where the bounds lie close together."""
+    rows = [{k: float(v) for k, v in row.items()} for row in read_rows(data / "forgets.csv")]
+    told = [row for row in rows if row["forgotten"] and row["at_most_us"] - row["at_least_us"] <= CLOSE_US]
+    least_us, most_us = (
+        float(np.median([row[bound] for row in told])) for bound in ("at_least_us", "at_most_us")
+    )
+    return _entry("forgets", [(row["at_least_us"] + row["at_most_us"]) / 2e6 for row in told],
+                  f"deletions of a veth under connects every 60 us; the middle between at least {least_us:.0f} us and "
+                  f"at most {most_us:.0f} us (medians)")  # fmt: skip
 
 
 def _rest(data: Path) -> list[str]:
@@ -327,29 +321,26 @@ def _rest(data: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _head(template: str, data: Path) -> str:
+def _head(data: Path, name: str) -> str:
     """The profile's first lines: when and where it was measured (machine.json beside the data)."""
     machine = json.loads((data / MACHINE).read_text(encoding="utf-8"))
-    versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name != "date")
-    return template.format(date=machine["date"], versions=versions)
+    versions = ", ".join(f"{part} {value}" for part, value in machine.items() if part != "date")
+    return HEAD.format(date=machine["date"], versions=versions, name=name)
 
 
-def write_profiles(data: Path, folder: Path) -> list[Path]:
-    """Write both profiles of *data* into *folder*; their paths.
+def write_profile(data: Path, path: Path) -> None:
+    """Write the profile of *data* to *path*, whose name without its end is the profile's.
 
     Raises
     ------
     OSError
-        A file of *data* is missing, or *folder* cannot be written to.
+        A file of *data* is missing, or *path* cannot be written to.
     """
-    paths = [folder / "kind-1.34.yaml", folder / "kind-1.34-busy.yaml"]
-    for path, profile in zip(paths, (idle_profile, busy_profile), strict=True):
-        write_aside(path, profile(data).encode())
-    return paths
+    write_aside(path, profile(data, path.stem).encode())
 
 
 def main() -> None:
-    write_profiles(Path(sys.argv[1]), Path(sys.argv[2]))
+    write_profile(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 if __name__ == "__main__":

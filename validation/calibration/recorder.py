@@ -17,6 +17,7 @@ from typing import Any, Final
 from validation.calibration.kernel_trace import KernelTrace, kernel_trace
 from validation.calibration.kube_api import KubeApi
 from validation.calibration.rows import write_rows
+from validation.lab.commands import LabError
 
 EXITS: Final = ("nginx", "haproxy", "pause", "sleep", "iptables-save", "iptables-restor")
 TRACED: Final = {
@@ -198,6 +199,9 @@ class Recorder:
                 for begun in started:
                     begun.wait(10)
                 yield self
+                for process, kind in children:
+                    if process.poll() is not None:
+                        raise LabError(f"what tells of every change of {kind} has ended by itself")
                 (trace.path / "tracing_on").write_text("0")
         finally:
             with suppress(OSError):

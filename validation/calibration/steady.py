@@ -86,6 +86,16 @@ def cpu_of(comm: str, uids: Sequence[str]) -> float:
     return total_s
 
 
+def _nothing(seconds: float) -> dict[str, object]:
+    """What the machine does without any client."""
+    busy_before, began_s = busy_s(), time.monotonic()
+    time.sleep(seconds)
+    share = (busy_s() - busy_before) / (time.monotonic() - began_s) / (os.cpu_count() or 1)
+    names = ("requests", "rate_per_s", "client_us", "nginx_us", "haproxy_us", "machine_us")
+    zeros = dict.fromkeys(names, 0)
+    return {"tier": "none", "client": "none", **zeros, "machine_share": round(share, 3), "latency": ""}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=8)
@@ -103,6 +113,7 @@ def main() -> None:
     bound = ["-q", "-l", "-r", "-c", "10", "-t", str(options.seconds), "-n", "5000000"]
     seconds = str(options.seconds)
     for _ in range(options.repeats):
+        rows.append(_nothing(options.seconds))
         for tier, port in (("direct", NODE_PORTS["busy"]), ("proxy", PROXY_PORT)):
             url = f"http://127.0.0.1:{port}/index.html"
             paced = [sys.executable, "-m", "validation.calibration.paced", str(port), seconds]
