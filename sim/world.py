@@ -260,8 +260,8 @@ class PodWork(Protocol):
     def wanted(self) -> float:
         """Cores, at this moment."""
 
-    def core_seconds(self) -> float:
-        """`wanted`, summed up over the time so far. [s]"""
+    def tell(self, change: Callable[[], None]) -> None:
+        """Call *change* before `wanted` changes."""
 
 
 class World:

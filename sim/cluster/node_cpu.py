@@ -41,8 +41,7 @@ class NodeCpu:
         self._operation_cores = operation_cores
         self._others = others
         self._n = 0
-        self._core_seconds = 0.0
-        self._counted_s = float(env.now)
+        self._told: list[Callable[[], None]] = []
         self._deleted_s = float("-inf")
         self._changed = env.event()
 
@@ -56,12 +55,9 @@ class NodeCpu:
         wanted = self.wanted + (self._others() if beside_load else 0.0)
         return self._cores / max(wanted, self._cores)
 
-    def core_seconds(self) -> float:
-        """`wanted`, summed up over the time so far. [s]"""
-        now_s = float(self._env.now)
-        self._core_seconds += self.wanted * (now_s - self._counted_s)
-        self._counted_s = now_s
-        return self._core_seconds
+    def tell(self, change: Callable[[], None]) -> None:
+        """Call *change* before `wanted` changes."""
+        self._told.append(change)
 
     def deletion(self) -> None:
         """A pod's deletion has reached the node."""
@@ -91,7 +87,8 @@ class NodeCpu:
             self._count(-1)
 
     def _count(self, change: int) -> None:
-        self.core_seconds()
+        for tell in self._told:
+            tell()
         self._n += change
         changed, self._changed = self._changed, self._env.event()
         changed.succeed()

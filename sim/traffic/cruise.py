@@ -57,8 +57,8 @@ class Cruise:
         self.pace: Pace
         self._p_refused = 0.0
         self._began_s = 0.0
-        self._cores_then = conn.traffic.cores.reading()
-        """As the pace was last set."""
+        self._clock_s = 0.0
+        """When the cycles of this pace begin, as the client sees time. [s]"""
         self._first: Moment | None = None
         """Under way until then, since the pace has changed."""
         self._n_stop: int | None = None
@@ -153,7 +153,7 @@ class Cruise:
         self.rest(ways, n_stop)
         timer = None
         if n_stop is not None and n_stop * self.pace.mean_s < 2 * traffic.longest_s:
-            timer = conn.env.timeout(self.pace.cycles_s(n_stop, rng) * traffic.cores.slowdown_of_cycles_now)
+            timer = conn.env.timeout(self.pace.cycles_s(n_stop, rng) * traffic.cores.slowdown_of_cycles)
         yield conn.sleep(timer, until_s=self._ages_at_s())
         if not self.under_way:
             return self._met
@@ -186,8 +186,8 @@ class Cruise:
         p_refused = share_refused / (share_refused + share_good) if share_refused else 0.0
         self.pace = self._conn.traffic.pace(self._good, p_refused=p_refused)
         self._p_refused = p_refused
-        self._cores_then = self._conn.traffic.cores.reading()
-        self._began_s = self._cores_then.at_s
+        self._began_s = float(self._conn.env.now)
+        self._clock_s = self._conn.traffic.cores.cycles_s
         self._first = None
         self._n_stop = n_stop
         self._met = None
@@ -201,26 +201,24 @@ class Cruise:
         """
         if self._n_stop is not None or self._p_refused > 0:
             return False
-        now_s = float(self._conn.env.now)
-        moment = self._moment_at(now_s)
+        moment = self._moment_now()
         self.count(moment.n_done)
         self._first = moment
-        self._cores_then = self._conn.traffic.cores.reading()
-        self._began_s = now_s + moment.remaining_s
+        self._began_s = float(self._conn.env.now)
+        self._clock_s = self._conn.traffic.cores.cycles_s + moment.remaining_s
         self.pace = self._conn.traffic.pace(self._good)
         return True
 
-    def _moment_at(self, now_s: float) -> Moment:
-        left_s = self._began_s - now_s
+    def _moment_now(self) -> Moment:
+        left_s = self._clock_s - self._conn.traffic.cores.cycles_s
         if self._first is None or left_s <= 0:
-            slowdown = self._conn.traffic.cores.slowdown_of_cycles_since(self._cores_then)
-            return self._moment((now_s - self._began_s) / slowdown)
+            return self._moment(-left_s)
         gone_s = self._first.remaining_s - left_s
         return replace(self._first, n_done=0, elapsed_s=self._first.elapsed_s + gone_s, remaining_s=left_s)
 
     def meet(self) -> None:
         """Something changes now: find out what the connection is doing, before anybody acts on the change."""
-        moment = self._moment_at(float(self._conn.env.now))
+        moment = self._moment_now()
         n_done = moment.n_done if self._n_stop is None else min(moment.n_done, max(0, self._n_stop - 1))
         self.count(n_done)
         self.resume(moment)

@@ -346,15 +346,14 @@ class Traffic:
             return
         if ends_the_run(self.kind.name, self.load.options, why.seen):
             return
-        then = self.cores.reading()
+        began_s, clock_s = float(self.env.now), self.cores.refused_s
         until = self._changed
         if self._n_left < float("inf"):
             until = until | self.env.timeout(self._n_left * self.timing.refused_cpu_s)
         yield until
-        lasted_s = float(self.env.now) - then.at_s
-        cycle_s *= self.cores.slowdown_of_refused(self.cores.wanted_since(then))
+        lasted_s = self.cores.refused_s - clock_s
         n = int(min(connection.rng.poisson(lasted_s / cycle_s), self._n_left))
-        self.count_refused(n, connection, why, since_s=then.at_s)
+        self.count_refused(n, connection, why, since_s=began_s)
         if self._n_left == 0:
             self.stop()
 
@@ -617,10 +616,10 @@ class Traffic:
 
     def client_segment_s(self, stage: Stage, rng: Rng) -> float:
         """A draw of what SENT or READING takes on the client's own connection. [s]"""
-        return self._client_segment(stage).draw_s(rng) * self.cores.slowdown_now
+        return self._client_segment(stage).draw_s(rng) * self.cores.slowdown
 
     def backend_sent_s(self, rng: Rng) -> float:
-        return self._backend_sent().draw_s(rng) * self.cores.slowdown_now
+        return self._backend_sent().draw_s(rng) * self.cores.slowdown
 
     def request_cpu_s(self) -> tuple[float, float, float]:
         """CPU of one request in the client, in the app and in the proxy. [s]

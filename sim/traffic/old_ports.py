@@ -12,6 +12,7 @@ the load lasts (validation/observations/proxy-retries-0).
 """
 
 from collections.abc import Generator
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 import simpy
@@ -49,13 +50,16 @@ class OldPorts:
         self._n_requests = 0.0
         self._counted_s = 0.0
         self._changed = traffic.env.event()
+        self._goals: list[tuple[float, int, simpy.Event]] = []
+        """(number of requests, order, who waits for it); one process watches over all of them."""
+        self._n_goals = 0
 
     def hangs(self, change: int) -> None:
         """One connection more or less that waits for a dead address."""
         self._count()
         self._n_hanging += change
-        changed, self._changed = self._changed, self._traffic.env.event()
-        changed.succeed()
+        if self._goals:
+            self._wake()
 
     def leave(self, connection: "Connection", server: Server, proxy: Proxy | None = None) -> None:
         """The socket of an unanswered connect is closed: its port may be taken again.
@@ -89,11 +93,30 @@ class OldPorts:
     def _requests(self, n: float) -> Generator[simpy.Event, Any, None]:
         """Wait for about *n* requests of the load: fewer come while connections hang."""
         self._count()
-        goal = self._n_requests + n
-        while self._n_requests < goal - 1e-6:
+        reached = self._traffic.env.event()
+        self._n_goals += 1
+        heappush(self._goals, (self._n_requests + n, self._n_goals, reached))
+        if len(self._goals) == 1:
+            self._traffic.env.process(self._watch())
+        else:
+            self._wake()
+        yield reached
+
+    def _watch(self) -> Generator[simpy.Event, Any, None]:
+        """As long as anybody waits: hundreds of them would each wake at every connection that hangs."""
+        while self._goals:
+            goal, _, reached = self._goals[0]
+            self._count()
+            if self._n_requests >= goal - 1e-6:
+                heappop(self._goals)
+                reached.succeed()
+                continue
             left_s = (goal - self._n_requests) / self._rate_per_s
             yield self._changed | self._traffic.env.timeout(left_s)
-            self._count()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, self._traffic.env.event()
+        changed.succeed()
 
     @property
     def _rate_per_s(self) -> float:

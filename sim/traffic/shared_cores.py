@@ -4,7 +4,6 @@ Fair shares among all that want a core, as in cluster/node_cpu.py, seen from the
 takes is in the load's measured rates already.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sim.world import PodWork
@@ -13,64 +12,68 @@ if TYPE_CHECKING:
     from sim.traffic.load import Traffic
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What starts and ends of pods had wanted of the cores by an instant. [s, core seconds]"""
-
-    at_s: float
-    core_seconds: float
-
-
 class SharedCores:
+    """How far a client without pause has come: its time goes slower while starts and ends of pods want cores.
+
+    Any other client's time is that of the world.
+    """
+
     def __init__(self, traffic: "Traffic", node: int, cores: int) -> None:
         self._traffic = traffic
-        self._node = node
         self._cores = cores
         self._own = traffic.timing.node_utilisation * cores
+        self._work: PodWork | None = None
+        """None where the client runs elsewhere: in a pod, which is on any node."""
+        self._at_s = float(traffic.env.now)
+        self._cycles_s = self._refused_s = self._at_s
+        if traffic.saturating and not traffic.forwarded and node in traffic.world.pod_work:
+            self._work = traffic.world.pod_work[node]
+            self._work.tell(self._go_on)
 
-    def reading(self) -> Reading:
-        work = self._work
-        return Reading(float(self._traffic.env.now), 0.0 if work is None else work.core_seconds())
+    @property
+    def cycles_s(self) -> float:
+        """Time as the client's cycles see it. [s]"""
+        self._go_on()
+        return self._cycles_s
 
-    def wanted_since(self, then: Reading) -> float:
-        """Cores that starts and ends of pods have wanted since *then*, on average."""
-        now = self.reading()
-        lasted_s = now.at_s - then.at_s
-        return (now.core_seconds - then.core_seconds) / lasted_s if lasted_s > 0 else 0.0
+    @property
+    def refused_s(self) -> float:
+        """Time as a client sees it that does nothing but connect in vain. [s]"""
+        self._go_on()
+        return self._refused_s
 
-    def slowdown(self, wanted: float) -> float:
-        """Of what a client without pause waits for on the CPU, while starts and ends of pods want so many cores."""
-        if not wanted or not self._traffic.saturating:
+    @property
+    def slowdown(self) -> float:
+        """Of what the client waits for on the CPU, now."""
+        return 1.0 if self._work is None else self._slowdown(self._work.wanted)
+
+    @property
+    def slowdown_of_cycles(self) -> float:
+        """Of whole cycles, now: what of them is no wait for the CPU takes as long as ever."""
+        slowdown = self.slowdown
+        return 1.0 if slowdown == 1.0 else 1 + (slowdown - 1) * self._traffic.share_on_cpu
+
+    def _go_on(self) -> None:
+        """Up to now, by what has been wanted since the last time: called before that changes."""
+        now_s = float(self._traffic.env.now)
+        passed_s, self._at_s = now_s - self._at_s, now_s
+        if passed_s > 0:
+            self._cycles_s += passed_s / self.slowdown_of_cycles
+            self._refused_s += passed_s / self._slowdown_of_refused
+
+    def _slowdown(self, wanted: float) -> float:
+        if not wanted:
             return 1.0
         alone = self._own + self._traffic.n_runnable - 1
         return max(alone + wanted, self._cores) / max(alone, self._cores)
 
     @property
-    def slowdown_now(self) -> float:
-        work = self._work
-        return 1.0 if work is None else self.slowdown(work.wanted)
-
-    def slowdown_of_cycles(self, wanted: float) -> float:
-        """Of whole cycles: what of them is no wait for the CPU takes as long as ever."""
-        return 1 + (self.slowdown(wanted) - 1) * self._traffic.share_on_cpu
-
-    def slowdown_of_cycles_since(self, then: Reading) -> float:
-        return self.slowdown_of_cycles(self.wanted_since(then)) if self._traffic.saturating else 1.0
-
-    @property
-    def slowdown_of_cycles_now(self) -> float:
-        work = self._work
-        return 1.0 if work is None else self.slowdown_of_cycles(work.wanted)
-
-    def slowdown_of_refused(self, wanted: float) -> float:
-        """Of a client that does nothing but connect in vain, on one core.
+    def _slowdown_of_refused(self) -> float:
+        """One core's worth of client.
 
         Between its proxy's end and the next one's start ab makes one refused connect every 66 to 157 us, of 49 us each
         (validation/observations/tutorial-4-proxy-rollout).
         """
-        return max(1.0, (1 + self._own + wanted) / self._cores)
-
-    @property
-    def _work(self) -> PodWork | None:
-        """None where the client runs elsewhere: in a pod, which is on any node."""
-        return None if self._traffic.forwarded else self._traffic.world.pod_work.get(self._node)
+        if self._work is None:
+            return 1.0
+        return max(1.0, (1 + self._own + self._work.wanted) / self._cores)

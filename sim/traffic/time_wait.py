@@ -108,7 +108,7 @@ class TimeWaits:
         )
         self._memories: dict[Server, _Memory] = {}
         self._counted_s = 0.0
-        self._cores_then = traffic.cores.reading()
+        self._clock_s = traffic.cores.cycles_s
         self._open: tuple[int, list[Server]] = (0, [])
         """How many targets there are, and those of them that accept, since the last look."""
         self._n_aside = 0.0
@@ -187,11 +187,11 @@ class TimeWaits:
         elapsed_s, self._counted_s = now_s - self._counted_s, now_s
         if not self.met or elapsed_s <= 0:
             return
-        slowdown = traffic.cores.slowdown_of_cycles_since(self._cores_then)
-        self._cores_then = traffic.cores.reading()
+        clock_s = traffic.cores.cycles_s
+        worked_s, self._clock_s = clock_s - self._clock_s, clock_s
         (n_targets, open_ones), self._open = self._open, self._open_now()
         n_per_s = traffic.connects_per_s(len(open_ones) / n_targets) if n_targets else 0.0
-        n = n_per_s * elapsed_s / slowdown
+        n = n_per_s * worked_s
         self._put_aside(n / elapsed_s, elapsed_s)
         if n < 1e-9:
             return

@@ -70,13 +70,13 @@ def test_work_is_conserved(jobs, cores, operation_cores):
     assert busy_s <= cores * max(ended) * (1 + 1e-9)
 
 
-def test_what_they_have_wanted_so_far():
-    """Two operations of 1.5 cores on two cores, 1 s alone each: 2 · 1.5 cores for the 1.5 s that they take together."""
+def test_who_wants_to_know_is_told_before_it_changes():
+    """Two operations of 1.5 cores on two cores, 1 s alone each: what they wanted up to each change."""
     env = simpy.Environment()
     cpu = NodeCpu(env, cores=2, operation_cores=1.5, others=lambda: 0.0)
+    seen = []
+    cpu.tell(lambda: seen.append((float(env.now), cpu.wanted)))
     for _ in range(2):
         env.process(cpu.work(1.0))
-    env.run(until=1.0)
-    assert cpu.core_seconds() == pytest.approx(3.0)
-    env.run(until=5.0)
-    assert cpu.core_seconds() == pytest.approx(3.0 * 1.5)
+    env.run()
+    assert seen == [(0.0, 0.0), (0.0, 1.5), (pytest.approx(1.5), 3.0), (pytest.approx(1.5), 1.5)]

@@ -72,9 +72,11 @@ class Judge:
         self._affine: dict[int, Host] = {}
         self._ports: dict[int, Ports] = {}
         self._forgotten: dict[Host, float] = {}
-        self._core_seconds = (0.0, 0.0)
         self._cores_wanted = 0.0
         """By starts and ends of pods, on the client's node, since the last change that the traffic has heard of."""
+        self._work = None if self.forwarded else world.pod_work.get(CLIENT_NODE)
+        if self._work is not None:
+            self._work.tell(self._catch_up)
         self._slowdown = 1.0
         """What that makes of the waits of a client without pause for the CPU."""
         self.proxies: dict[Host, Proxy] = {}
@@ -332,12 +334,9 @@ class Judge:
         self.clock.advance(float(self.env.now))
 
     def _look_at_cores(self) -> None:
-        work = self.world.pod_work.get(CLIENT_NODE)
-        now_s, (seen_s, seen) = float(self.env.now), self._core_seconds
-        if work is not None and not self.forwarded and now_s > seen_s:
-            total = work.core_seconds()
-            self._cores_wanted = (total - seen) / (now_s - seen_s)
-            self._core_seconds = now_s, total
+        """Before any change of it, so that it holds for all the steps since the last one."""
+        if self._work is not None:
+            self._cores_wanted = self._work.wanted
             alone = self.timing.node_utilisation * self._cores + self._n_runnable() - 1
             self._slowdown = max(self._cores, alone + self._cores_wanted) / max(self._cores, alone)
 

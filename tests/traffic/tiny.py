@@ -29,7 +29,7 @@ from sim.scenario.timing import Timing, load_timing
 from sim.servers import stop_behaviour
 from sim.streams import Streams
 from sim.traffic.load import Tally, Traffic
-from sim.world import Pod, RuleTable, Server, ServerPhase, World
+from sim.world import Pod, PodWork, RuleTable, Server, ServerPhase, World
 
 ROUND_TRIP_S = 0.0002
 TIMING = replace(
@@ -91,6 +91,7 @@ class Tiny:
         stepwise: bool = False,
         on_node: bool = True,
         cores: int = 2,
+        pod_work: Callable[[simpy.Environment], PodWork] | None = None,
     ) -> None:
         self.env = simpy.Environment()
         ports = (ServicePort(port=80, target_port=80),)
@@ -107,6 +108,8 @@ class Tiny:
             ),
         }
         self.world = World(self.env, self.services)
+        if pod_work is not None:
+            self.world.pod_work[0] = pod_work(self.env)
         nginx = nginx if image.server is ServerKind.NGINX else None
         app = Container(name="app", image=image.reference, ports={"http": 80}, nginx=nginx)
         self.pods = [self.pod(f"app-{i}", app, image) for i in range(pods)]
