@@ -49,6 +49,8 @@ class Evidence:
     runs: tuple[Observation, ...]
     scenarios: Mapping[str, Scenario]
     groups: Groups
+    models: Mapping[str, Counter[str]]
+    """By profile: how many of today's predictions each version of the model made."""
 
 
 def gather(folder: Path = FOLDER) -> Evidence:
@@ -76,7 +78,10 @@ def gather(folder: Path = FOLDER) -> Evidence:
         groups[f"{TODAY} on every kept run, {column}"] = sorted(
             found, key=lambda each: each.forecast.scenario
         )
-    return Evidence(runs=runs, scenarios=scenarios, groups=groups)
+    models: dict[str, Counter[str]] = {}
+    for (_, timing), each in made.items():
+        models.setdefault(timing, Counter())[each.model] += 1
+    return Evidence(runs=runs, scenarios=scenarios, groups=groups, models=models)
 
 
 def _by_seed(drawn: Iterable[str]) -> dict[int, set[str]]:
@@ -318,7 +323,10 @@ def _versions(evidence: Evidence) -> Iterator[str]:
             each.forecast.runs for found in groups for each in found if each.forecast.timing == timing
         }
         n = ", ".join(map(str, sorted(predicted))) or "no"
-        yield f"\nToday's predictions with `{timing}`: {n} simulated rollouts of each scenario."
+        versions = evidence.models.get(timing, Counter()).most_common()
+        by = ", ".join(f"{model} {n_made}" for model, n_made in versions)
+        said = f"; by version of the model: {by}" if len(versions) > 1 else ""
+        yield f"\nToday's predictions with `{timing}`: {n} simulated rollouts of each scenario{said}."
 
 
 def _calibration() -> Iterator[str]:
