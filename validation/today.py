@@ -113,9 +113,10 @@ def refresh(
     processes: int = 2,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Make what is stale anew, each kept as it ends; what belongs to no scenario any more is left out."""
+    """Make what is stale anew, each kept as it ends; what belongs to no scenario or machine any more is left out."""
     names = {scenario.name: scenario for scenario in scenarios}
-    have = {key: made for key, made in kept(folder).items() if key[0] in names}
+    wanted = {(scenario.name, timing) for scenario in scenarios for timing in timings_of(scenario, folder)}
+    have = {key: made for key, made in kept(folder).items() if key in wanted}
     todo = stale(scenarios, folder)
     models = _models()
     with ProcessPoolExecutor(processes) as pool:

@@ -87,7 +87,7 @@ def calibrate(
         Path | None, typer.Option(help="File to write the timing profile to; without it none is written.")
     ] = None,
 ) -> None:
-    """Measure on the lab, about 25 minutes on an otherwise quiet machine; then write the timing profile.
+    """Measure on the lab, about 45 minutes on an otherwise quiet machine; then write the timing profile.
 
     Example: rollsim calibrate --data calibration-2026-12 --profile mine.yaml
     """
