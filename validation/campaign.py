@@ -198,15 +198,14 @@ def recorded_groups(
     for suffix, timings in (("", measured), ("_sources", (forecast.SOURCES,))):
         before = [found for name in recorded if (found := forecast.kept_of(name, folder, timings))]
         groups[f"unseen{suffix}"] = match(before, runs)
+        today = []
         for profile in timings:
-            there = machines.made_there(runs, profile)
-            replayed = {run.scenario for run in there}
-            today = []
+            replayed = {run.scenario for run in machines.made_there(runs, profile)}
             for scenario in current:
                 if scenario.name in replayed:
                     say(f"predicting {scenario.name} with {profile}")
                     today.append(forecast.predict(scenario, runs=predictions, seed=seed, timing=profile))
-            groups[f"seen{suffix}"] += match(today, there)
+        groups[f"seen{suffix}"] = machines.match_there(today, runs)
     return groups
 
 

@@ -15,7 +15,6 @@ from sim.scenario.model import Scenario
 from sim.validated import INDEX, Validated, to_json
 from validation import machines, observations, today
 from validation.campaign import our_scenarios
-from validation.compare import match
 from validation.observations import FOLDER, Observation
 from validation.scores import inside
 
@@ -27,16 +26,16 @@ def validated(
     scenarios: Sequence[Scenario], runs: Iterable[Observation], made: dict[today.Key, today.Made]
 ) -> list[Validated]:
     """Scenarios with enough comparable real runs, by name."""
-    kept = list(runs)
-    insides: dict[str, list[float]] = {}
-    for timing in machines.PROFILES:
-        forecasts = [
-            made[scenario.name, timing].forecast for scenario in scenarios if (scenario.name, timing) in made
-        ]
-        for compared in match(forecasts, machines.made_there(kept, timing)):
-            case = compared.case
-            insides.setdefault(case.name, []).extend(inside(case.predicted, count) for count in case.observed)
     by_name = {scenario.name: scenario for scenario in scenarios}
+    forecasts = [
+        each.forecast
+        for (name, timing), each in made.items()
+        if timing in machines.PROFILES and name in by_name
+    ]
+    insides: dict[str, list[float]] = {}
+    for compared in machines.match_there(forecasts, runs):
+        case = compared.case
+        insides.setdefault(case.name, []).extend(inside(case.predicted, count) for count in case.observed)
     return [
         Validated(
             name=name,

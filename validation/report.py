@@ -65,19 +65,14 @@ def gather(folder: Path = FOLDER) -> Evidence:
     for chosen, names in {**by_seed, "chosen by hand": set(recorded) - drawn}.items():
         for column, timings in TIMINGS.items():
             before = (forecast.kept_of(name, folder, timings) for name in recorded if name in names)
-            groups[f"{chosen}, predicted before the first replay, {column}"] = _matched(before, runs)
-    for column, timings in TIMINGS.items():
-        found = [
-            each
-            for timing in timings
-            for each in _matched(
-                (made[name, timing].forecast for name in recorded if (name, timing) in made),
-                machines.made_there(runs, timing),
+            groups[f"{chosen}, predicted before the first replay, {column}"] = compare.match(
+                _with_a_figure(before), runs
             )
-        ]
-        groups[f"{TODAY} on every kept run, {column}"] = sorted(
-            found, key=lambda each: each.forecast.scenario
+    for column, timings in TIMINGS.items():
+        now = (
+            made[name, timing].forecast for name in recorded for timing in timings if (name, timing) in made
         )
+        groups[f"{TODAY} on every kept run, {column}"] = machines.match_there(_with_a_figure(now), runs)
     models: dict[str, Counter[str]] = {}
     for (_, timing), each in made.items():
         models.setdefault(timing, Counter())[each.model] += 1
@@ -92,9 +87,9 @@ def _by_seed(drawn: Iterable[str]) -> dict[int, set[str]]:
     return rounds
 
 
-def _matched(forecasts: Iterable[Forecast | None], runs: Iterable[Observation]) -> list[Compared]:
+def _with_a_figure(forecasts: Iterable[Forecast | None]) -> list[Forecast]:
     """A tool that gave up in every simulated run has no figure to be held against anything."""
-    return compare.match([each for each in forecasts if each is not None and each.counted], runs)
+    return [each for each in forecasts if each is not None and each.counted]
 
 
 def recorded_scenarios(runs: Iterable[Observation], scenarios: Mapping[str, Scenario]) -> list[Scenario]:

@@ -73,7 +73,7 @@ class Judge:
         self._ports: dict[int, Ports] = {}
         self._forgotten: dict[Host, float] = {}
         self._cores_wanted = 0.0
-        """By starts and ends of pods, on the client's node, since the last change that the traffic has heard of."""
+        """By starts and ends of pods, on the client's node, since the last step."""
         self._work = None if self.forwarded else world.pod_work.get(CLIENT_NODE)
         if self._work is not None:
             self._work.tell(self._catch_up)

@@ -149,9 +149,10 @@ def profile(data: Path, name: str) -> str:
         _time_wait(data),
         _forgets(data),
     ]
-    own = _value("node_utilisation", f"{_own_share(data):.3f}",
+    own_share = _own_share(data)
+    own = _value("node_utilisation", f"{own_share:.3f}",
                  "CPU of the node's container while pods come and go, of all cores")  # fmt: skip
-    return _head(data, name) + "".join([*parts, own, _operation_cores(data)])
+    return _head(data, name) + "".join([*parts, own, _operation_cores(data, own_share)])
 
 
 def _own_share(data: Path) -> float:
@@ -164,7 +165,7 @@ def _own_share(data: Path) -> float:
     return float(np.mean(shares))
 
 
-def _operation_cores(data: Path) -> str:
+def _operation_cores(data: Path, own_share: float) -> str:
     """Cores that one start or end keeps busy: from how much slower three at once are than one.
 
     Processor sharing: n operations of k cores each on c cores, of which the node's own work wants w, take
@@ -177,8 +178,8 @@ def _operation_cores(data: Path) -> str:
         for step in ("cni_to_pause", "pause_to_server", "exit_to_netns_gone")
         if step in of_one
     ]
-    cores = int(json.loads((data / MACHINE).read_text(encoding="utf-8"))["cores"])
-    own = _own_share(data) * cores
+    cores = _cores(data)
+    own = own_share * cores
     n = len(three[0]["cni_to_pause"])
     found = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     return _value("operation_cores", f"{(cores * float(np.median(ratios)) - own) / 3:.2f}",
@@ -271,7 +272,7 @@ def _wakeups_us(data: Path, steady: Sequence[Mapping[str, str]], *, without: flo
 
     Its parts sleep between two requests: what wakes them, interrupts and cold caches come on top.
     """
-    cores = int(json.loads((data / MACHINE).read_text(encoding="utf-8"))["cores"])
+    cores = _cores(data)
     idle = float(np.mean([float(row["machine_share"]) for row in steady if row["tier"] == "none"]))
     paced = [row for row in steady if (row["tier"], row["client"]) == ("direct", "paced")]
     each_us = [(float(r["machine_share"]) - idle) * cores / float(r["rate_per_s"]) * 1e6 for r in paced]
@@ -321,9 +322,17 @@ def _rest(data: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def _machine(data: Path) -> dict[str, str]:
+    return dict(json.loads((data / MACHINE).read_text(encoding="utf-8")))
+
+
+def _cores(data: Path) -> int:
+    return int(_machine(data)["cores"])
+
+
 def _head(data: Path, name: str) -> str:
     """The profile's first lines: when and where it was measured (machine.json beside the data)."""
-    machine = json.loads((data / MACHINE).read_text(encoding="utf-8"))
+    machine = _machine(data)
     versions = ", ".join(f"{part} {value}" for part, value in machine.items() if part != "date")
     return HEAD.format(date=machine["date"], versions=versions, name=name)
 
