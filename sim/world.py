@@ -21,6 +21,7 @@ from sim.scenario.model import (
     Service,
     StopBehaviour,
 )
+from sim.waiting import Change
 
 Process = Generator[simpy.Event, Any, None]
 """A SimPy process."""
@@ -75,7 +76,8 @@ class Server:
         self.removed_files: set[str] = set()
         self._connections: dict[object, None] = {}
         self._drained: simpy.Event | None = None
-        self._health_changed = simpy.Event(world.env)
+        self.health_changed = Change(world.env)
+        """What watches it is its probe workers."""
 
     def __repr__(self) -> str:
         return f"<Server {self.pod.name}/{self.container.name} {self.phase.value}>"
@@ -94,7 +96,7 @@ class Server:
         if phase is P.VANISHED:
             self.vanished_s = float(self.world.env.now)
         self.log(phase.value)
-        self.touch()
+        self.health_changed.happens()
         self.world.server_changed(self)
 
     def begin_again(self) -> None:
@@ -171,15 +173,7 @@ class Server:
     def remove_file(self, path: str) -> None:
         self.removed_files.add(path)
         self.log("file_removed", path)
-        self.touch()
-
-    def touch(self) -> None:
-        """Wake what watches this server's health (probe workers)."""
-        changed, self._health_changed = self._health_changed, simpy.Event(self.world.env)
-        changed.succeed()
-
-    def when_health_changes(self) -> simpy.Event:
-        return self._health_changed
+        self.health_changed.happens()
 
 
 def needs_listener(probe: Probe) -> bool:

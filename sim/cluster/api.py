@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import simpy
 
@@ -93,25 +93,40 @@ class EndpointSliceView:
     endpoints: tuple[EndpointView, ...]
 
 
+CONTROLLER_MANAGER: Final = "kube-controller-manager"
+"""The process of all controllers."""
+
 View = PodView | ReplicaSetView | EndpointSliceView
 
 
 class Informer:
-    """One watch: delivers snapshots in order, each a watch hop (or more) after its commit."""
+    """One watch of one process: snapshots come in order, each a watch hop (or more) after its commit.
 
-    def __init__(self, env: simpy.Environment, delays: Delays, handler: Callable[[Any], None]) -> None:
+    All that the process runs on it hears of a change at once (client-go v0.34 tools/cache/shared_informer.go).
+    """
+
+    def __init__(self, env: simpy.Environment, delays: Delays, wants: Callable[[Any], bool]) -> None:
         self._env = env
         self._delays = delays
-        self._handler = handler
+        self._wants = wants
+        self.handlers: list[Callable[[Any], None]] = []
         self._last_s = 0.0
         self._under_way: deque[View] = deque()
 
     def deliver(self, view: View) -> None:
-        self._last_s = max(self._last_s, self._env.now + self._delays("watch_hop"))
+        if not self._wants(view):
+            return
+        now_s = self._env.now
+        self._last_s = max(self._last_s, now_s + self._delays("watch_hop"))
         self._under_way.append(view)
-        arrival = self._env.timeout(self._last_s - self._env.now)
+        arrival = self._env.timeout(self._last_s - now_s)
         assert arrival.callbacks is not None
-        arrival.callbacks.append(lambda _: self._handler(self._under_way.popleft()))
+        arrival.callbacks.append(self._arrives)
+
+    def _arrives(self, _: simpy.Event) -> None:
+        view = self._under_way.popleft()
+        for handler in self.handlers:
+            handler(view)
 
 
 class Api:
@@ -122,10 +137,25 @@ class Api:
         self.pods: dict[str, PodView] = {}
         self.replica_sets: dict[str, ReplicaSetView] = {}
         self.slices: dict[str, EndpointSliceView] = {}
-        self._informers: dict[type, list[Informer]] = {}
+        self._informers: dict[type, dict[str, Informer]] = {}
 
-    def watch(self, kind: type, delays: Delays, handler: Callable[[Any], None]) -> None:
-        self._informers.setdefault(kind, []).append(Informer(self._env, delays, handler))
+    def watch(
+        self,
+        kind: type,
+        process: str,
+        delays: Delays,
+        handler: Callable[[Any], None],
+        *,
+        wants: Callable[[Any], bool] = lambda _: True,
+    ) -> None:
+        """Let *handler* hear of each change of a *kind*, through the informer that *process* has for it.
+
+        Whoever watches first in a process gives it its *delays*, and what it *wants* of the API server.
+        """
+        informers = self._informers.setdefault(kind, {})
+        if process not in informers:
+            informers[process] = Informer(self._env, delays, wants)
+        informers[process].handlers.append(handler)
 
     def write(self, delays: Delays, change: Callable[[], View]) -> Generator[simpy.Event, Any, View]:
         """One request: *change* computes the new object at its commit, at the end of the write."""
@@ -136,7 +166,7 @@ class Api:
 
     def commit(self, view: View) -> None:
         self.store(view)
-        for informer in self._informers.get(type(view), ()):
+        for informer in self._informers.get(type(view), {}).values():
             informer.deliver(view)
 
     def store(self, view: View) -> None:

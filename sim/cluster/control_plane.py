@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import simpy
 
-from sim.cluster.api import Api, EndpointSliceView, PodStage, PodView, ReplicaSetView, TokenBucket
+from sim.cluster.api import (
+    CONTROLLER_MANAGER,
+    Api,
+    EndpointSliceView,
+    PodStage,
+    PodView,
+    ReplicaSetView,
+    TokenBucket,
+)
 from sim.cluster.deployment import DeploymentController, max_surge
 from sim.cluster.dns import Dns
 from sim.cluster.endpointslice import EndpointSliceController
@@ -73,8 +81,8 @@ class ControlPlane:
         self._sets: dict[str, ReplicaSetController] = {}
         self._sets_of: dict[str, list[ReplicaSetController]] = {d.name: [] for d in scenario.deployments}
         replica_sets = self._delays("replicaset-controller")
-        self.api.watch(ReplicaSetView, replica_sets, self._on_replica_set)
-        self.api.watch(PodView, replica_sets, self._on_pod)
+        self.api.watch(ReplicaSetView, CONTROLLER_MANAGER, replica_sets, self._on_replica_set)
+        self.api.watch(PodView, CONTROLLER_MANAGER, replica_sets, self._on_pod)
         deployment_bucket = TokenBucket(env)
         self.deployments = {
             d.name: DeploymentController(

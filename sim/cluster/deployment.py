@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import simpy
 
-from sim.cluster.api import Api, PodStage, PodView, ReplicaSetView, TokenBucket, WorkQueue
+from sim.cluster.api import CONTROLLER_MANAGER, Api, PodStage, PodView, ReplicaSetView, TokenBucket, WorkQueue
 from sim.delays import Delays
 from sim.scenario.model import Deployment, Recreate, RollingUpdate
 from sim.world import Process, World
@@ -170,8 +170,8 @@ class DeploymentController:
         self._status = DeploymentStatus()
         self.rollout_started_s: float | None = None
         self.rollout_complete_s: float | None = None
-        api.watch(ReplicaSetView, delays, self._on_replica_set)
-        api.watch(PodView, delays, self._on_pod)
+        api.watch(ReplicaSetView, CONTROLLER_MANAGER, delays, self._on_replica_set)
+        api.watch(PodView, CONTROLLER_MANAGER, delays, self._on_pod)
         env.process(self._run())
 
     def adopt(self, replica_set: ReplicaSetView, pods: Sequence[PodView]) -> None:

@@ -19,7 +19,7 @@ class Dns:
         self._env = env
         self._world = world
         self._slices: dict[str, EndpointSliceView] = {}
-        api.watch(EndpointSliceView, delays, self.adopt)
+        api.watch(EndpointSliceView, "coredns", delays, self.adopt)
 
     def adopt(self, view: EndpointSliceView) -> None:
         if self._world.services[view.service].headless:

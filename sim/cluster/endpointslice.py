@@ -8,7 +8,16 @@ from typing import Final
 
 import simpy
 
-from sim.cluster.api import Api, EndpointSliceView, EndpointView, PodStage, PodView, TokenBucket, WorkQueue
+from sim.cluster.api import (
+    CONTROLLER_MANAGER,
+    Api,
+    EndpointSliceView,
+    EndpointView,
+    PodStage,
+    PodView,
+    TokenBucket,
+    WorkQueue,
+)
 from sim.delays import Delays
 from sim.scenario.model import Service
 from sim.world import Process, World
@@ -65,8 +74,8 @@ class EndpointSliceController:
         self._endpoints: dict[str, EndpointView] = {}
         self._seen_generation = 0
         self._backoff_s = FIRST_BACKOFF_S
-        api.watch(PodView, delays, self._on_pod)
-        api.watch(EndpointSliceView, delays, self._on_slice)
+        api.watch(PodView, CONTROLLER_MANAGER, delays, self._on_pod)
+        api.watch(EndpointSliceView, CONTROLLER_MANAGER, delays, self._on_slice)
         env.process(self._run())
 
     def adopt(self, pods: list[PodView]) -> EndpointSliceView:

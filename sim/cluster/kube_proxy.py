@@ -37,7 +37,7 @@ class KubeProxy:
         self._slices: dict[str, EndpointSliceView] = {}
         self._queue = WorkQueue(env)
         self._free_from_s = float("-inf")
-        api.watch(EndpointSliceView, delays, self._on_slice)
+        api.watch(EndpointSliceView, f"kube-proxy/{node}", delays, self._on_slice)
         env.process(self._run())
 
     def adopt(self, view: EndpointSliceView) -> None:

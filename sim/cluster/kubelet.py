@@ -42,15 +42,17 @@ class Kubelet:
         self.pleg = Pleg(env, delays, first_s=float(delays.rng.random()) * RELIST_PERIOD_S)
         self.status = StatusManager(env, world, api, delays)
         self._workers: dict[str, PodWorker] = {}
-        api.watch(PodView, delays, self._on_pod)
+        api.watch(PodView, f"kubelet/{node}", delays, self._on_pod, wants=self._is_mine)
 
     def adopt(self, pod: Pod, view: PodView) -> None:
         """A pod that has run since long before."""
         self._workers[pod.name] = PodWorker(self, pod, running_since_s=view.ready_since_s)
 
+    def _is_mine(self, view: PodView) -> bool:
+        """It asks for those whose spec.nodeName is its own (pkg/kubelet/config/apiserver.go)."""
+        return view.node == self.node
+
     def _on_pod(self, view: PodView) -> None:
-        if view.node != self.node:
-            return
         worker = self._workers.get(view.name)
         if worker is None and view.active:
             pod = self.world.pods[view.name]

@@ -5,6 +5,7 @@ from typing import Final
 
 import simpy
 
+from sim.waiting import Nap
 from sim.world import Process
 
 BURST_S: Final = 0.5
@@ -40,15 +41,14 @@ class NodeCpu:
         self._cores = cores
         self._operation_cores = operation_cores
         self._others = others
-        self._n = 0
+        self._under_way: dict[Nap, None] = {}
         self._told: list[Callable[[], None]] = []
         self._deleted_s = float("-inf")
-        self._changed = env.event()
 
     @property
     def wanted(self) -> float:
         """Cores that the operations under way would keep busy if there were enough."""
-        return self._n * self._operation_cores
+        return len(self._under_way) * self._operation_cores
 
     def speed(self, *, beside_load: bool = True) -> float:
         """Of each operation under way, against one that is alone on an idle node."""
@@ -73,22 +73,21 @@ class NodeCpu:
 
         *beside_load*: False for one that the load does not slow down.
         """
-        env, left_s = self._env, alone_s
-        self._count(+1)
+        env, left_s, mine = self._env, alone_s, Nap(self._env)
+        self._change(lambda: self._under_way.setdefault(mine))
         try:
             while True:
                 began_s, speed = float(env.now), self.speed(beside_load=beside_load)
-                done = env.timeout(left_s / speed)
-                yield done | self._changed
-                if done.processed:
+                if (yield mine.begin(left_s / speed)):
                     return
                 left_s = max(0.0, left_s - (float(env.now) - began_s) * speed)
         finally:
-            self._count(-1)
+            self._change(lambda: self._under_way.pop(mine))
 
-    def _count(self, change: int) -> None:
+    def _change(self, change: Callable[[], object]) -> None:
+        """One operation more or less: the others go on at another speed."""
         for tell in self._told:
             tell()
-        self._n += change
-        changed, self._changed = self._changed, self._env.event()
-        changed.succeed()
+        change()
+        for nap in self._under_way:
+            nap.wake()

@@ -8,6 +8,7 @@ from typing import Final
 import simpy
 
 from sim.delays import Delays
+from sim.waiting import Change
 from sim.world import Process
 
 RELIST_PERIOD_S: Final = 1.0
@@ -18,7 +19,7 @@ class Pleg:
     def __init__(self, env: simpy.Environment, delays: Delays, first_s: float) -> None:
         self._env = env
         self._delays = delays
-        self._next = env.event()
+        self._relisted = Change(env)
         self.newest_s = float("-inf")
         """Start of the newest finished relist."""
         env.process(self._run(first_s))
@@ -29,11 +30,10 @@ class Pleg:
             started_s = float(self._env.now)
             yield self._env.timeout(self._delays("pleg_relist"))
             self.newest_s = started_s
-            finished, self._next = self._next, self._env.event()
-            finished.succeed()
+            self._relisted.happens()
             yield self._env.timeout(RELIST_PERIOD_S)
 
     def newer_than(self, at_s: float) -> Process:
         """Wait for a finished relist that began at or after *at_s* (pkg/kubelet/pod_workers.go:1271-1279)."""
         while self.newest_s < at_s:
-            yield self._next
+            yield self._relisted.next

@@ -123,7 +123,7 @@ class Prober:
         while self._pod.running:
             if self._server.answers(verdict.probe) == verdict.ready:
                 asleep_from_s = self._tick_s(verdict.probe)
-                yield self._server.when_health_changes()
+                yield self._server.health_changed.next
                 if env.now > asleep_from_s:
                     verdict.take(success=verdict.ready)  # the ticks slept through ended any other run
                 continue

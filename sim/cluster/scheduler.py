@@ -29,7 +29,7 @@ class Scheduler:
         self._of_set: Counter[tuple[str, int]] = Counter()
         """Active pods by ReplicaSet and node."""
         self._on_node: Counter[int] = Counter()
-        api.watch(PodView, delays, self._on_pod)
+        api.watch(PodView, "kube-scheduler", delays, self._on_pod)
         env.process(self._run())
 
     def adopt(self, pod: PodView) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Protocol, runtime_checkable
 
 from numpy.random import Generator
@@ -69,15 +70,21 @@ class LogNormal:
     p95_s: float
 
     @property
-    def _sigma(self) -> float:
-        return math.log(self.p95_s / self.median_s) / _Z95
+    def sigma(self) -> float:
+        """Of its logarithm."""
+        return _sigma(self.median_s, self.p95_s)
 
     def draw_s(self, rng: Generator) -> float:
-        return self.median_s * math.exp(self._sigma * float(rng.standard_normal()))
+        return self.median_s * math.exp(_sigma(self.median_s, self.p95_s) * rng.standard_normal())
 
     @property
     def mean_s(self) -> float:
-        return self.median_s * math.exp(self._sigma**2 / 2)
+        return self.median_s * math.exp(self.sigma**2 / 2)
+
+
+@cache
+def _sigma(median_s: float, p95_s: float) -> float:
+    return math.log(p95_s / median_s) / _Z95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

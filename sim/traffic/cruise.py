@@ -16,6 +16,7 @@ from sim.traffic.keepalive import age_limit_s, min_idle_s
 from sim.traffic.links import Link, Stage
 from sim.traffic.pace import REFUSED, Moment, Pace, Segment
 from sim.traffic.routing import Refusal, Way, pick_way, refusal
+from sim.waiting import NEVER
 from sim.world import Server
 
 if TYPE_CHECKING:
@@ -151,13 +152,13 @@ class Cruise:
         n_to_close = self._n_to_close()
         n_stop = min((n for n in (n_to_hit, n_to_close) if n is not None), default=None)
         self.rest(ways, n_stop)
-        timer = None
+        stop_s, ages_s = NEVER, self._ages_at_s() - float(conn.env.now)
         if n_stop is not None and n_stop * self.pace.mean_s < 2 * traffic.longest_s:
-            timer = conn.env.timeout(self.pace.cycles_s(n_stop, rng) * traffic.cores.slowdown_of_cycles)
-        yield conn.sleep(timer, until_s=self._ages_at_s())
+            stop_s = self.pace.cycles_s(n_stop, rng) * traffic.cores.slowdown_of_cycles
+        passed = yield conn.nap.begin(min(stop_s, ages_s))
         if not self.under_way:
             return self._met
-        if timer is None or not timer.processed or n_stop is None:
+        if not passed or ages_s < stop_s or n_stop is None:
             self.meet()
             return self._met
         self.under_way = False

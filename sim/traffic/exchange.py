@@ -37,6 +37,7 @@ from sim.traffic.routing import (
     pick_way,
     refusal,
 )
+from sim.waiting import NEVER, Nap
 from sim.world import Server, ServerPhase
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ Steps = Generator[simpy.Event, Any, None]
 _DIRECT: Final = (Stage.IN_SERVICE, Stage.STREAMING)
 _UNANSWERED: Final = (Seen.CONNECT_TIMEOUT, Cause.STALE_ENDPOINT_SILENT, Stage.CONNECTING)
 _UNANSWERED_BEHIND: Final = (Seen.ANSWER_TIMEOUT, Cause.PROXY_CONNECT_WAIT, Stage.IN_SERVICE)
-NEVER: Final = float("inf")
 
 
 class Connection:
@@ -70,7 +70,8 @@ class Connection:
         self.hangs = False
         """It waits for an address that does not answer."""
         self._unheard = False
-        self._wake: simpy.Event | None = None
+        self.nap = Nap(self.env)
+        """What it waits in, between two steps."""
         self._deadline_s = NEVER
         self._deadline_cause = Cause.SLOW_ANSWER
         self._answered_by: Server | None = None
@@ -110,8 +111,7 @@ class Connection:
             self.look()
 
     def poke(self) -> None:
-        if self._wake is not None and not self._wake.triggered:
-            self._wake.succeed()
+        self.nap.wake()
 
     def close_link(self, link: Link) -> None:
         """The server closes an idle connection: at once, unless nginx holds it for too young."""
@@ -347,12 +347,10 @@ class Connection:
         """
         while left_s > 0:
             began_s = float(self.env.now)
-            timer = self.env.timeout(left_s)
-            yield self.sleep(timer)
-            self._wake = None
+            is_read = yield self.nap.begin(left_s)
             if self.traffic.over:
                 raise LoadOver
-            if timer.processed:
+            if is_read:
                 return
             left_s -= float(self.env.now) - began_s
             if not waited:
@@ -360,15 +358,6 @@ class Connection:
                 waited = True
 
     # ------------------------------------------------------------------ waiting
-
-    def sleep(self, timer: simpy.Event | None, *, until_s: float = NEVER) -> simpy.Event:
-        """What to yield: woken by *timer*, at *until_s*, or when something changes."""
-        self._wake = self.env.event()
-        waits = [self._wake] if timer is None else [self._wake, timer]
-        left_s = until_s - float(self.env.now)
-        if left_s < 2 * self.traffic.longest_s:
-            waits.append(self.env.timeout(max(0.0, left_s)))
-        return self._wake if len(waits) == 1 else self.env.any_of(waits)
 
     def pause(self, duration_s: float) -> Generator[simpy.Event, Any, bool]:
         """Wait; True when the time has passed, False when something changed first.
@@ -382,13 +371,10 @@ class Connection:
         if self.traffic.over:
             raise LoadOver
         left_s = self._deadline_s - float(self.env.now)
-        wait_s = min(duration_s, left_s)
-        timer = self.env.timeout(max(0.0, wait_s)) if wait_s < NEVER else None
-        yield self.sleep(timer)
-        self._wake = None
+        passed = yield self.nap.begin(min(duration_s, left_s))
         if self.traffic.over:
             raise LoadOver
-        if timer is None or not timer.processed:
+        if not passed:
             return False
         if duration_s > left_s:
             pod = self.link.server.pod.name if self.link else None

@@ -7,9 +7,8 @@ Sources: nginx release-1.26.2 src/http/ngx_http_core_module.c (keepalive_*), 1.3
 from sim.proxies import frontend_of
 from sim.scenario.model import HttpMode, ServerKind
 from sim.traffic.answers import location_for
+from sim.waiting import NEVER
 from sim.world import Server
-
-NEVER = float("inf")
 
 
 def requests_per_link(server: Server, path: str) -> float:

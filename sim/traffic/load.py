@@ -30,6 +30,7 @@ from sim.traffic.pace import REFUSED, Pace, Route, Segment, saturated
 from sim.traffic.routing import Refusal, Way, refusal, vanished_answer
 from sim.traffic.shared_cores import SharedCores
 from sim.traffic.time_wait import Held, TimeWaits
+from sim.waiting import Change
 from sim.world import RuleTable, Server, World
 
 Steps = Generator[simpy.Event, Any, None]
@@ -121,6 +122,9 @@ class Traffic:
         self.forwarded = not scenario.cluster.client_on_node
         self.masqueraded = not (self.forwarded or world.services[scenario.load.service].headless)
         """Its connections reach the pods from an address of the node and random ports."""
+        arrivals = self.load.arrivals
+        self.saturating = isinstance(arrivals, ClosedLoop) and arrivals.think_time is None
+        """The client sends as fast as answers come, on the machine that also runs the cluster."""
         self.tally = Tally()
         self.over = False
         self.ended_s = 0.0
@@ -131,7 +135,8 @@ class Traffic:
         self.cores = SharedCores(self, CLIENT_NODE, scenario.cluster.cores)
         self._rng = streams.take("load")
         self.old_ports = OldPorts(self, streams.take("ports"))
-        self._changed = env.event()
+        self.changed = Change(env)
+        """The world, the client's end, or somebody's look at where its requests are."""
         self.n_standing = 0
         """Connections on which nobody does anything for now."""
         self._runnable: tuple[object, float] = (None, 0.0)
@@ -147,6 +152,7 @@ class Traffic:
         self._targets: tuple[RuleTable | None, tuple[Server, ...]] = (None, ())
         """The rules as they were last asked for, and the servers that they name."""
         self._answers: dict[Server, Answer] = {}
+        self._requests_per_link: dict[Server, float] = {}
         self._idle_limits_s: dict[Server, float] = {}
         self._hazards: dict[Server, bool] = {}
         self._paces: dict[tuple[Any, ...], Pace] = {}
@@ -189,12 +195,12 @@ class Traffic:
         self.time_waits.count()
         for connection in self._near(server):
             connection.on_server(server)
-        self._tell()
+        self.changed.happens()
 
     def _deletion(self, node: int) -> None:
         assert self._arrivals is not None
         self._arrivals.deletion(node)
-        self._tell()
+        self.changed.happens()
 
     def held_s(self, server: Server) -> float:
         """How long an answer of *server* that is ready still waits for its core. [s]"""
@@ -214,14 +220,7 @@ class Traffic:
             self.time_waits.tell()
             for connection in self.connections:
                 connection.on_rules()
-        self._tell()
-
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, self.env.event()
-        changed.succeed()
-
-    def when_changed(self) -> simpy.Event:
-        return self._changed
+        self.changed.happens()
 
     def targets(self, source: int) -> tuple[Server, ...]:
         """Servers that the client's next connect may meet, each as likely; affinity narrows it to one."""
@@ -278,7 +277,7 @@ class Traffic:
             self._arrivals.meet()
         for connection in self.connections:
             connection.look()
-        self._tell()
+        self.changed.happens()
 
     @property
     def requests_per_s(self) -> float:
@@ -296,7 +295,7 @@ class Traffic:
             self.ended_s = float(self.env.now)
             for connection in self.connections:
                 connection.poke()
-            self._tell()
+            self.changed.happens()
 
     # ------------------------------------------------------------------ tally
 
@@ -347,7 +346,7 @@ class Traffic:
         if ends_the_run(self.kind.name, self.load.options, why.seen):
             return
         began_s, clock_s = float(self.env.now), self.cores.refused_s
-        until = self._changed
+        until = self.changed.next
         if self._n_left < float("inf"):
             until = until | self.env.timeout(self._n_left * self.timing.refused_cpu_s)
         yield until
@@ -435,7 +434,9 @@ class Traffic:
         return self._answers[server]
 
     def requests_per_link(self, server: Server) -> float:
-        return requests_per_link(server, self.load.path)
+        if server not in self._requests_per_link:
+            self._requests_per_link[server] = requests_per_link(server, self.load.path)
+        return self._requests_per_link[server]
 
     def idle_limit_s(self, server: Server) -> float:
         if server not in self._idle_limits_s:
@@ -463,11 +464,6 @@ class Traffic:
         )
 
     # ------------------------------------------------------------------ pace
-
-    @property
-    def saturating(self) -> bool:
-        """The client sends as fast as answers come, on the machine that also runs the cluster."""
-        return isinstance(self.load.arrivals, ClosedLoop) and self.load.arrivals.think_time is None
 
     @property
     def n_at_work(self) -> float:

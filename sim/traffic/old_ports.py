@@ -20,6 +20,7 @@ from numpy.random import Generator as Rng
 
 from sim.proxies import Proxy
 from sim.scenario.timing import Vanished
+from sim.waiting import Nap
 from sim.world import Server
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class OldPorts:
         """Connections that wait for a dead address now: they open no others."""
         self._n_requests = 0.0
         self._counted_s = 0.0
-        self._changed = traffic.env.event()
+        self._nap = Nap(traffic.env)
         self._goals: list[tuple[float, int, simpy.Event]] = []
         """(number of requests, order, who waits for it); one process watches over all of them."""
         self._n_goals = 0
@@ -59,7 +60,7 @@ class OldPorts:
         self._count()
         self._n_hanging += change
         if self._goals:
-            self._wake()
+            self._nap.wake()
 
     def leave(self, connection: "Connection", server: Server, proxy: Proxy | None = None) -> None:
         """The socket of an unanswered connect is closed: its port may be taken again.
@@ -98,8 +99,8 @@ class OldPorts:
         heappush(self._goals, (self._n_requests + n, self._n_goals, reached))
         if len(self._goals) == 1:
             self._traffic.env.process(self._watch())
-        else:
-            self._wake()
+        elif self._goals[0][2] is reached:
+            self._nap.wake()
         yield reached
 
     def _watch(self) -> Generator[simpy.Event, Any, None]:
@@ -112,11 +113,7 @@ class OldPorts:
                 reached.succeed()
                 continue
             left_s = (goal - self._n_requests) / self._rate_per_s
-            yield self._changed | self._traffic.env.timeout(left_s)
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, self._traffic.env.event()
-        changed.succeed()
+            yield self._nap.begin(left_s)
 
     @property
     def _rate_per_s(self) -> float:

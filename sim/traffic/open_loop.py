@@ -158,7 +158,7 @@ class Arrivals:
         """Sleep until something changes; `meet` has found out then who is in the middle of what."""
         traffic = self._traffic
         self._calm = calm
-        yield traffic.when_changed()
+        yield traffic.changed.next
         self.meet()
         if traffic.over:
             traffic.tally.n_open += len(self._busy)

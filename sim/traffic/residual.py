@@ -19,7 +19,7 @@ def p_longer(duration: Distribution, limit_s: float) -> float:
         case Exponential(scale_s=scale_s):
             return math.exp(-limit_s / scale_s) if scale_s > 0 else 0.0
         case LogNormal():
-            sigma = _sigma(duration)
+            sigma = duration.sigma
             if sigma == 0 or limit_s <= 0:
                 return float(duration.median_s > limit_s)
             return 0.5 * math.erfc(math.log(limit_s / duration.median_s) / sigma / math.sqrt(2))
@@ -39,7 +39,7 @@ def second_moment_s2(duration: Distribution) -> float:
         case Exponential(scale_s=scale_s):
             return 2 * scale_s**2
         case LogNormal():
-            return duration.median_s**2 * math.exp(2 * _sigma(duration) ** 2)
+            return duration.median_s**2 * math.exp(2 * duration.sigma**2)
         case Empirical():
             pieces = _pieces(duration)
             return sum(_square(low_s, high_s) for low_s, high_s in pieces) / len(pieces)
@@ -67,7 +67,7 @@ def _length_biased_s(duration: Distribution, rng: Generator) -> float:
         case Exponential(scale_s=scale_s):
             return scale_s * float(rng.standard_gamma(2.0))
         case LogNormal():
-            sigma = _sigma(duration)
+            sigma = duration.sigma
             return duration.median_s * math.exp(sigma**2 + sigma * float(rng.standard_normal()))
         case Empirical():
             pieces = _pieces(duration)
@@ -78,10 +78,6 @@ def _length_biased_s(duration: Distribution, rng: Generator) -> float:
                     break
             return _biased_uniform_s(low_s, high_s, rng)
     raise ModelBug(f"{type(duration).__name__}: no length-biased draw is known of it")
-
-
-def _sigma(duration: LogNormal) -> float:
-    return math.sqrt(max(0.0, 2 * math.log(duration.mean_s / duration.median_s)))
 
 
 def _pieces(duration: Empirical) -> list[tuple[float, float]]:

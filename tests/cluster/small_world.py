@@ -29,7 +29,9 @@ class SmallWorld:
         """Every object as it was committed, with its time."""
         at_once = Delays(constant_timing(), Streams(seed).take("watch"))
         for kind in (PodView, ReplicaSetView, EndpointSliceView):
-            self.api.watch(kind, at_once, lambda view: self.written.append((round(self.env.now, 6), view)))
+            self.api.watch(
+                kind, "test", at_once, lambda view: self.written.append((round(self.env.now, 6), view))
+            )
         self._first_sizes = {s.revision: s.replicas for s in self.api.replica_sets.values()}
         for update in scenario.updates:
             self.plane.schedule(update)

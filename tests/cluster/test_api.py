@@ -89,9 +89,8 @@ def test_a_watch_keeps_the_order(streams):
     """A snapshot with a short hop never overtakes one with a long hop."""
     env = simpy.Environment()
     seen = []
-    informer = Informer(
-        env, Delays(shipped_timing(), streams.take("watch")), lambda v: seen.append(v.generation)
-    )
+    informer = Informer(env, Delays(shipped_timing(), streams.take("watch")), wants=lambda _: True)
+    informer.handlers.append(lambda view: seen.append(view.generation))
 
     def writes():
         for generation in range(500):
@@ -108,7 +107,9 @@ def test_a_write_commits_at_its_end(streams):
     env = simpy.Environment()
     delays = Delays(constant_timing(api_write=0.1, watch_hop=0.02), streams.take("api"))
     api, seen = Api(env), []
-    api.watch(EndpointSliceView, delays, lambda view: seen.append((round(env.now, 6), view.generation)))
+    api.watch(
+        EndpointSliceView, "test", delays, lambda view: seen.append((round(env.now, 6), view.generation))
+    )
     api.store(EndpointSliceView(service="app", generation=1, endpoints=()))
 
     def later():
@@ -119,3 +120,29 @@ def test_a_write_commits_at_its_end(streams):
     env.process(api.write(delays, later))
     env.run()
     assert seen == [(0.12, 2), (0.12, 3)]
+
+
+def test_one_process_hears_once_for_all_that_it_runs(streams):
+    """Controllers of one process share its informer, so they hear at the same instant; another process does not."""
+    env = simpy.Environment()
+    api, heard = Api(env), {}
+    for name, process in (("replicaset", "manager"), ("endpointslice", "manager"), ("proxy", "kube-proxy")):
+        delays = Delays(shipped_timing(), streams.take(name))
+        api.watch(EndpointSliceView, process, delays, lambda _, name=name: heard.update({name: env.now}))
+    api.commit(EndpointSliceView(service="app", generation=1, endpoints=()))
+    env.run()
+    assert heard["replicaset"] == heard["endpointslice"] != heard["proxy"]
+
+
+def test_a_process_gets_what_it_asks_for(streams):
+    """The API server filters: a kubelet never hears of the pods of other nodes."""
+    env = simpy.Environment()
+    api, seen = Api(env), []
+    delays = Delays(shipped_timing(), streams.take("watch"))
+    api.watch(
+        EndpointSliceView, "one", delays, lambda v: seen.append(v.service), wants=lambda v: v.service == "app"
+    )
+    for service in ("app", "other"):
+        api.commit(EndpointSliceView(service=service, generation=1, endpoints=()))
+    env.run()
+    assert seen == ["app"]

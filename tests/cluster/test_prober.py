@@ -39,7 +39,7 @@ def test_a_success_between_failures_ends_their_run():
         server.remove_file("/ok")
         world.run(world.env.now + 4.0)  # two ticks
         server.removed_files.clear()
-        server.touch()
+        server.health_changed.happens()
         world.run(world.env.now + 2.0)  # one tick
     assert world.times("not_ready") == []
 
@@ -55,7 +55,7 @@ def test_three_failures_in_a_row_are_enough():
     [not_ready_s] = world.times("not_ready")
     assert 14.0 < not_ready_s <= 16.1
     server.removed_files.clear()
-    server.touch()
+    server.health_changed.happens()
     world.run(30.0)
     [ready_s] = world.times("ready")
     assert ready_s - not_ready_s == pytest.approx(2.0)

@@ -103,7 +103,7 @@ def test_which_probes_succeed(server, phase, stop, http, tcp, true):
 
 def test_a_removed_file_fails_its_probe_alone(server):
     """And the change wakes who waits for it."""
-    woken = server.when_health_changes()
+    woken = server.health_changed.next
     server.remove_file("/ok")
     assert woken.triggered
     assert not server.answers(FILE)

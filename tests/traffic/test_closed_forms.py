@@ -33,7 +33,7 @@ def test_stale_endpoint_refusals(stepwise, streams):
 
 def test_stale_endpoint_refusals_of_a_closed_loop(streams):
     """A closed loop's rate follows from its cycles: a refused one is shorter by the answer."""
-    think_s, n, window_s, runs = 0.02, 50, 2.0, 30
+    think_s, n, window_s, runs = 0.02, 50, 2.0, 50
     load = replace(
         PLAIN, arrivals=ClosedLoop(think_time=Exponential(scale_s=think_s)), connections=n, keep_alive=False,
         duration_s=4.0,
