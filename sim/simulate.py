@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+LOOKS_EVERY_S: Final = 1.0
+"""Whether all is over."""
 LONGEST_AFTER_LOAD_S: Final = 180.0
 """The run goes on after the load until the last old pod is gone, at most so long."""
 
@@ -221,7 +223,7 @@ def _until_quiet(
 ) -> Any:
     """Until the load is over, the rollouts are complete and their old pods gone (or it takes too long)."""
     while not traffic.over:
-        yield env.timeout(0.5)
+        yield env.timeout(LOOKS_EVERY_S)
     yield env.timeout(0.5)  # connections that were woken at the very end count what they have finished
     last_update_s = max((u.at_s for u in updates), default=0.0)
     limit_s = max(traffic.ended_s, last_update_s) + LONGEST_AFTER_LOAD_S
@@ -234,7 +236,7 @@ def _until_quiet(
         gone = all(plane.api.pods[name].stage.name in ("TERMINAL", "REMOVED") for name in old_pods)
         if env.now >= last_update_s and complete and gone:
             return
-        yield env.timeout(0.5)
+        yield env.timeout(LOOKS_EVERY_S)
 
 
 def _rollout_s(plane: ControlPlane, names: list[str]) -> float | None:

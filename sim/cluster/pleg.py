@@ -16,24 +16,47 @@ RELIST_PERIOD_S: Final = 1.0
 
 
 class Pleg:
+    """One relist after the other; those that nobody waits for are looked up when somebody asks."""
+
     def __init__(self, env: simpy.Environment, delays: Delays, first_s: float) -> None:
         self._env = env
         self._delays = delays
-        self._relisted = Change(env)
+        self._finished = Change(env)
         self.newest_s = float("-inf")
         """Start of the newest finished relist."""
-        env.process(self._run(first_s))
-
-    def _run(self, first_s: float) -> Process:
-        yield self._env.timeout(first_s)
-        while True:
-            started_s = float(self._env.now)
-            yield self._env.timeout(self._delays("pleg_relist"))
-            self.newest_s = started_s
-            self._relisted.happens()
-            yield self._env.timeout(RELIST_PERIOD_S)
+        self._starts_s = float(env.now) + first_s
+        self._ends_s: float | None = None
+        """Of the relist that starts then; None: nobody has had to know."""
+        self._n_waiting = 0
+        self._runs = False
 
     def newer_than(self, at_s: float) -> Process:
         """Wait for a finished relist that began at or after *at_s* (pkg/kubelet/pod_workers.go:1271-1279)."""
+        self._catch_up()
         while self.newest_s < at_s:
-            yield self._relisted.next
+            self._n_waiting += 1
+            if not self._runs:
+                self._runs = True
+                self._env.process(self._run())
+            yield self._finished.next
+            self._n_waiting -= 1
+
+    def _run(self) -> Process:
+        """For as long as anybody waits."""
+        while self._n_waiting:
+            yield self._env.timeout(self._next_end_s() - self._env.now)
+            self._catch_up()
+            self._finished.happens()
+            yield self._env.timeout(0)  # whoever has what it waited for is gone
+        self._runs = False
+
+    def _catch_up(self) -> None:
+        """All relists that are over by now; each takes what one begun now would."""
+        while self._next_end_s() <= self._env.now:
+            self.newest_s, self._starts_s = self._starts_s, self._next_end_s() + RELIST_PERIOD_S
+            self._ends_s = None
+
+    def _next_end_s(self) -> float:
+        if self._ends_s is None:
+            self._ends_s = self._starts_s + self._delays("pleg_relist")
+        return self._ends_s

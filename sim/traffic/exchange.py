@@ -418,18 +418,26 @@ class Connection:
             reader.sent_s = float(self.env.now)
         unheard = reader is not None and (met or not ends_its_pass(reader.server))
         while True:
-            self._check(stage)
+            calm = self._is_calm
+            if not calm:
+                self._check(stage)
             if until is not None and until():
                 return True
             if unheard and reader is not None and is_read_in_last_pass(reader):
                 return False
-            frozen = self._frozen(stage)
+            frozen = not calm and self._frozen(stage)
             if not frozen and left_s <= 0:
                 return False
             began_s = float(self.env.now)
             done = yield from self.pause(NEVER if frozen else left_s)
             if not frozen:
                 left_s = 0.0 if done else left_s - (float(self.env.now) - began_s)
+
+    @property
+    def _is_calm(self) -> bool:
+        """Nothing can happen to a request now, nor hold it up."""
+        link, behind = self.link, self.hop.link
+        return link is not None and link.server.healthy and (behind is None or behind.server.healthy)
 
     def _reader(self, stage: Stage) -> Link | None:
         """The connection on which a request waits to be read."""

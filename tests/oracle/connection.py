@@ -234,7 +234,7 @@ class Connection:
         self.late_by = Cause.SLOW_ANSWER
         if link.fin:
             yield from self._await_rst(link)
-        yield from self.spend(Stage.SENT, judge.sent_s())
+        yield from self.spend(Stage.SENT, judge.sent_s() * judge.slowdown)
         proxy = judge.proxies.get(host)
         if proxy is None:
             yield from self.spend(Stage.IN_SERVICE, host.service_s())
@@ -268,7 +268,7 @@ class Connection:
 
     def _read(self) -> Steps:
         """The answer has arrived; a client without pause may just have lost its core to what stops the server."""
-        ends_s = self.clock.now_s + self.judge.read_s()
+        ends_s = self.clock.now_s + self.judge.read_s() * self.judge.slowdown
         if ends_s <= self.clock.now_s:
             return
         waited = False
@@ -307,8 +307,11 @@ class Connection:
         if stage is Stage.SENT:
             waits_on = back if self.inside and back is not None else link
             waits_on.sent_s = clock.now_s
-            if waits_on.host.last_pass:
-                waits_on = None  # too late to be read
+        if link.host.calm and (back is None or back.host.calm):
+            if until is None and ends_s < self.deadline_s and not (yield ends_s):
+                return False  # as nearly all do: nothing has changed
+        elif waits_on is not None and waits_on.host.last_pass:
+            waits_on = None  # too late to be read
         while True:
             stands = False
             if not link.host.calm or (back is not None and not back.host.calm):

@@ -22,7 +22,7 @@ from oracle.waits import Waits
 from sim.outcomes import Cause, Failure, Seen
 from sim.proxies import Proxy as LiveProxy
 from sim.proxies import targets
-from sim.scenario.distributions import Constant, Distribution, Exponential
+from sim.scenario.distributions import Constant, Exponential
 from sim.scenario.model import ClosedLoop, ExitWhen, OpenLoop, Scenario
 from sim.scenario.timing import Timing
 from sim.streams import Streams
@@ -77,7 +77,7 @@ class Judge:
         self._work = None if self.forwarded else world.pod_work.get(CLIENT_NODE)
         if self._work is not None:
             self._work.tell(self._catch_up)
-        self._slowdown = 1.0
+        self.slowdown = 1.0
         """What that makes of the waits of a client without pause for the CPU."""
         self.proxies: dict[Host, Proxy] = {}
         for server in list(proxies):
@@ -106,8 +106,8 @@ class Judge:
         self._n_hanging_changes = 0
         self._n_spinning = 0
         self._spinning_from_s = 0.0
-        self._n_left = NEVER if self.load.requests is None else self.load.requests
         self._n_ok: Counter[Host] = Counter()
+        self._n_left = NEVER if self.load.requests is None else self.load.requests
         self._ok_at: Counter[int] = Counter()
         self._idle: deque[Connection] = deque()
         self._n_watch = 0
@@ -118,14 +118,10 @@ class Judge:
             world.tell_of_deletions(self._deletion)
 
     def _draw_waits(self) -> None:
+        """Times of a connection as they are without starts and ends of pods: see `slowdown`."""
         waits = self._waits
-        self.sent_s, self.read_s = self._slowed(waits.sent), self._slowed(waits.read)
-        self.backend_sent_s = self._slowed(waits.backend_sent)
-
-    def _slowed(self, duration: Distribution) -> Draw:
-        """Draws of a wait for the CPU, longer while starts and ends of pods want cores too."""
-        alone_s = draws(duration, self._rng)
-        return (lambda: alone_s() * self._slowdown) if self.saturating else alone_s
+        self.sent_s, self.read_s = draws(waits.sent, self._rng), draws(waits.read, self._rng)
+        self.backend_sent_s = draws(waits.backend_sent, self._rng)
 
     # ------------------------------------------------------------------ the world
 
@@ -337,8 +333,9 @@ class Judge:
         """Before any change of it, so that it holds for all the steps since the last one."""
         if self._work is not None:
             self._cores_wanted = self._work.wanted
-            alone = self.timing.node_utilisation * self._cores + self._n_runnable() - 1
-            self._slowdown = max(self._cores, alone + self._cores_wanted) / max(self._cores, alone)
+            if self.saturating:
+                alone = self.timing.node_utilisation * self._cores + self._n_runnable() - 1
+                self.slowdown = max(self._cores, alone + self._cores_wanted) / max(self._cores, alone)
 
     def _settle(self) -> None:
         """After steps: end what has ended, and see to it that a drain is heard of when it is over."""
@@ -431,10 +428,12 @@ class Judge:
 
     def succeed(self, host: Host, *, late: bool) -> None:
         self._tally.n_ok += 1
-        self._tally.n_late += late
+        if late:
+            self._tally.n_late += 1
         self._n_ok[host] += 1
         self._ok_at[int(self.clock.now_s * 10)] += 1
-        self._one_less()
+        if self._n_left < NEVER:
+            self._one_less()
 
     def fail(self, failure: Failure) -> None:
         if self.ended:

@@ -126,7 +126,7 @@ def _exchange(conn: "Connection", proxy: Proxy) -> Steps:
     if back.fin:  # the proxy has not heard of it yet
         yield from conn.spend(Stage.SENT, judge.round_trip_s())
         raise BackendBroken(Seen.EOF, Stage.IDLE)
-    yield from conn.spend(Stage.SENT, judge.backend_sent_s())
+    yield from conn.spend(Stage.SENT, judge.backend_sent_s() * judge.slowdown)
     service_s = back.host.service_s()
     yield from conn.spend(Stage.IN_SERVICE, min(service_s, limit_s))
     if service_s > limit_s:
