@@ -71,11 +71,13 @@ class ControlPlane:
             Kubelet(env, world, self.api, self._delays(f"kubelet/{n}"), n, self._node_cpu(n))
             for n in self._nodes
         ]
+        self._cpus = [kubelet.cpu for kubelet in self.kubelets]
+        """By node; the control plane runs on the first."""
         self._proxies = [
             KubeProxy(env, world, self.api, self._delays(f"kube-proxy/{k.node}"), k.node, k.cpu)
             for k in self.kubelets
         ]
-        self._scheduler = Scheduler(env, self.api, self._delays("scheduler"), self._nodes)
+        self._scheduler = Scheduler(env, self.api, self._delays("scheduler"), self._nodes, self._cpus[0])
         self._dns = Dns(env, world, self.api, self._delays("dns"))
         self._rs_bucket = TokenBucket(env)
         self._sets: dict[str, ReplicaSetController] = {}
@@ -86,7 +88,13 @@ class ControlPlane:
         deployment_bucket = TokenBucket(env)
         self.deployments = {
             d.name: DeploymentController(
-                env, world, self.api, self._delays(f"deployment/{d.name}"), deployment_bucket, d
+                env,
+                world,
+                self.api,
+                self._delays(f"deployment/{d.name}"),
+                deployment_bucket,
+                d,
+                self._cpus[0],
             )
             for d in scenario.deployments
         }
@@ -163,6 +171,7 @@ class ControlPlane:
                 self._delays(f"endpointslice/{service.name}"),
                 bucket,
                 service,
+                self._cpus[0],
             )
             view: EndpointSliceView = controller.adopt(list(self.api.pods.values()))
             self.api.store(view)
@@ -212,6 +221,7 @@ class ControlPlane:
             self._delays(f"replicaset/{view.name}"),
             self._rs_bucket,
             view,
+            self._cpus,
             grace_s=template.termination_grace_period_s,
             new_pod=self._new_pod,
         )

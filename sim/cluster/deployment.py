@@ -12,6 +12,7 @@ from typing import Any, Final
 import simpy
 
 from sim.cluster.api import CONTROLLER_MANAGER, Api, PodStage, PodView, ReplicaSetView, TokenBucket, WorkQueue
+from sim.cluster.node_cpu import NodeCpu
 from sim.delays import Delays
 from sim.scenario.model import Deployment, Recreate, RollingUpdate
 from sim.world import Process, World
@@ -156,8 +157,10 @@ class DeploymentController:
         delays: Delays,
         bucket: TokenBucket,
         deployment: Deployment,
+        cpu: NodeCpu,
     ) -> None:
         self._env = env
+        self._cpu = cpu
         self._world = world
         self._api = api
         self._delays = delays
@@ -217,7 +220,7 @@ class DeploymentController:
     def _run(self) -> Process:
         while True:
             yield from self._queue.get()
-            yield self._env.timeout(self._delays("controller_sync"))
+            yield self._env.timeout(self._delays(self._cpu.latency("controller_sync")))
             yield from self._sync()
 
     def _sync(self) -> Process:

@@ -18,6 +18,7 @@ from sim.cluster.api import (
     TokenBucket,
     WorkQueue,
 )
+from sim.cluster.node_cpu import NodeCpu
 from sim.delays import Delays
 from sim.scenario.model import Service
 from sim.world import Process, World
@@ -62,8 +63,10 @@ class EndpointSliceController:
         delays: Delays,
         bucket: TokenBucket,
         service: Service,
+        cpu: NodeCpu,
     ) -> None:
         self._env = env
+        self._cpu = cpu
         self._world = world
         self._api = api
         self._delays = delays
@@ -123,7 +126,7 @@ class EndpointSliceController:
 
     def _sync(self) -> Process:
         """Looks at its caches midway: pods that change after that ask for another sync."""
-        half_s = self._delays("endpointslice_sync") / 2
+        half_s = self._delays(self._cpu.latency("endpointslice_sync")) / 2
         yield self._env.timeout(half_s)
         last = self._api.slices[self._service.name]
         if self._seen_generation < last.generation:

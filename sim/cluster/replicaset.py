@@ -13,6 +13,7 @@ from typing import Final
 import simpy
 
 from sim.cluster.api import Api, PodStage, PodView, ReplicaSetView, TokenBucket, WorkQueue
+from sim.cluster.node_cpu import NodeCpu
 from sim.delays import Delays
 from sim.world import Process, World
 
@@ -81,7 +82,13 @@ def victims(pods: Sequence[PodView], related: Iterable[PodView], n: int, now_s: 
 
 
 class ReplicaSetController:
-    """Reconciles one ReplicaSet. Its owner hands it what the controller's watches bring."""
+    """Reconciles one ReplicaSet. Its owner hands it what the controller's watches bring.
+
+    Parameters
+    ----------
+    cpus : sequence of NodeCpu
+        By node; the control plane runs on the first, as in kind.
+    """
 
     def __init__(
         self,
@@ -91,6 +98,7 @@ class ReplicaSetController:
         delays: Delays,
         bucket: TokenBucket,
         view: ReplicaSetView,
+        cpus: Sequence[NodeCpu],
         *,
         grace_s: int,
         new_pod: Callable[[ReplicaSetView], PodView],
@@ -101,6 +109,7 @@ class ReplicaSetController:
         self._delays = delays
         self._bucket = bucket
         self._view = view
+        self._cpus = cpus
         self._grace_s = grace_s
         self._new_pod = new_pod
         self._events_left = EVENTS
@@ -134,7 +143,7 @@ class ReplicaSetController:
     def _run(self) -> Process:
         while True:
             yield from self._queue.get()
-            yield self._env.timeout(self._delays("controller_sync"))
+            yield self._env.timeout(self._delays(self._cpus[0].latency("controller_sync")))
             yield from self._sync()
 
     def _sync(self) -> Process:
@@ -186,6 +195,7 @@ class ReplicaSetController:
 
         yield from self._bucket.take()
         yield from self._api.write(self._delays, change)
+        self._cpus[self._api.pods[name].node or 0].deletion()
         self._world.log(name, "deleted")
         self._record_event()
 

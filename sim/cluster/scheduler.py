@@ -12,13 +12,15 @@ from dataclasses import replace
 import simpy
 
 from sim.cluster.api import Api, PodStage, PodView
+from sim.cluster.node_cpu import NodeCpu
 from sim.delays import Delays
 from sim.world import Process
 
 
 class Scheduler:
-    def __init__(self, env: simpy.Environment, api: Api, delays: Delays, nodes: range) -> None:
+    def __init__(self, env: simpy.Environment, api: Api, delays: Delays, nodes: range, cpu: NodeCpu) -> None:
         self._env = env
+        self._cpu = cpu
         self._api = api
         self._delays = delays
         self._nodes = nodes
@@ -56,7 +58,7 @@ class Scheduler:
     def _run(self) -> Process:
         while True:
             name = yield self._queue.get()
-            yield self._env.timeout(self._delays("schedule"))
+            yield self._env.timeout(self._delays(self._cpu.latency("schedule")))
             pod = self._api.pods[name]
             if not pod.active:
                 continue

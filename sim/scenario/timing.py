@@ -36,12 +36,15 @@ class Timing:
 
     name: str
 
-    # API server and controllers
+    # API server and controllers; "at rest" when no deletion is at work on the control plane's node
     api_write: Distribution  # request to committed and answered
     watch_hop: Distribution  # commit to an informer's handler
     controller_sync: Distribution  # handler to the controller's own first write
+    controller_sync_at_rest: Distribution
     endpointslice_sync: Distribution  # handler to write, EndpointSlice controller
+    endpointslice_sync_at_rest: Distribution
     schedule: Distribution  # unscheduled pod seen to bound
+    schedule_at_rest: Distribution
 
     # kubelet
     kubelet_reaction: Distribution  # watch event to the pod worker acting on it

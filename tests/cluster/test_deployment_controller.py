@@ -6,8 +6,10 @@ import pytest
 from builders import BLUE, RED, constant_timing, container, deployment, nginx_image, scenario, updated
 from small_world import SmallWorld
 
-from sim.cluster.api import PodStage, ReplicaSetView
+from sim.cluster.api import PodStage, PodView, ReplicaSetView
+from sim.cluster.node_cpu import BURST_S
 from sim.scenario.deployment import resolve_rolling_update
+from sim.scenario.distributions import Constant
 from sim.scenario.model import Hook, HookKind, Probe, ProbeKind, Recreate, RollingUpdate
 
 PROBE = Probe(kind=ProbeKind.HTTP_GET, port=80, path="/", period_s=1)
@@ -76,6 +78,37 @@ def test_the_chain_from_ready_to_delete_is_a_sum():
     ready_s, deleted_s = world.times("ready", "blue")[0], world.times("deleted", "red")[0]
     hops, syncs, writes = 3, 3, 3
     assert deleted_s - ready_s == pytest.approx(hops * 0.002 + syncs * 0.001 + writes * 0.010)
+
+
+def test_a_deletion_makes_the_next_creation_slow():
+    """The next pass begins when the status is written, before the old pod is deleted; the creation's sync after it."""
+    timing = replace(STEPS, controller_sync=Constant(value_s=0.050), schedule=Constant(value_s=0.030))
+    timing = replace(timing, controller_sync_at_rest=Constant(value_s=0.001))
+    d = deployment(replicas=2)
+    world = rollout(d, (1.0, updated(d)), timing=timing)
+    deleted_s, created_s = world.times("deleted")[0], world.times("created", "blue")[1]
+    shrunk_s = deleted_s - (0.002 + 0.001 + 0.010)
+    grown_s = shrunk_s + 0.010 + 0.001 + 0.010
+    assert created_s == pytest.approx(grown_s + 0.002 + 0.050 + 0.010)
+    second = world.pods("blue")[1].name
+    pods = [(at_s, view) for at_s, view in world.written if isinstance(view, PodView) and view.name == second]
+    bound_s = next(at_s for at_s, view in pods if view.node is not None)
+    assert bound_s - created_s == pytest.approx(0.002 + 0.030 + 0.010)
+    assert world.times("ready", "blue")[1] - deleted_s > BURST_S
+    last_s = world.times("deleted")[1] - world.times("ready", "blue")[1]
+    assert last_s == pytest.approx(3 * 0.002 + 3 * 0.001 + 3 * 0.010)
+
+
+def test_a_deletion_on_another_node_leaves_the_control_plane_its_cores():
+    """The control plane runs on the first node: what the kubelet and the runtime of the second do takes none there."""
+    slow = replace(STEPS, controller_sync=Constant(value_s=0.050))
+    d = deployment(replicas=2, strategy=RollingUpdate(max_surge=0, max_unavailable=1))
+    gaps_s = {}
+    for seed in range(8):
+        world = rollout(d, (1.0, updated(d)), timing=slow, nodes=2, seed=seed)
+        first_s, name, _ = world.marks("deleted")[0]
+        gaps_s[world.world.pods[name].node] = world.times("created", "blue")[0] - first_s
+    assert gaps_s[0] == pytest.approx(gaps_s[1] + 0.049)
 
 
 # ---------------------------------------------------------------- Recreate

@@ -8,6 +8,7 @@ from small_world import SmallWorld
 
 from sim.cluster.api import EndpointSliceView, PodStage, PodView
 from sim.cluster.endpointslice import endpoint
+from sim.scenario.distributions import Constant
 from sim.scenario.model import Hook, HookKind, Probe, ProbeKind
 
 T = {
@@ -170,3 +171,15 @@ def test_a_stale_cache_backs_off_a_second():
     world.run(30.0)
     times = [at_s for at_s, _ in slices(world)]
     assert times == [11.5, pytest.approx(5.002 + 1 + 2 + 4 + 0.010)]
+
+
+def test_a_deletion_is_published_more_slowly_than_a_new_pod():
+    """The slice of a pod that goes competes with the work of its deletion, from the deletion's commit on."""
+    timing = replace(constant_timing(**T), endpointslice_sync=Constant(value_s=0.030))
+    d = deployment(replicas=1)
+    world = SmallWorld(scenario(d, updates=[(1.0, updated(d))]), timing=timing).run(10)
+    [deleted_s], [ready_s] = world.times("deleted"), world.times("ready", "blue")
+    withdrawn_s = next(at_s for at_s, now in slices(world) if "terminating" in now.values())
+    published_s = next(at_s for at_s, now in slices(world) if list(now.values()).count("ready") == 2)
+    assert withdrawn_s - deleted_s == pytest.approx(0.002 + 0.030 + 0.010)
+    assert published_s - ready_s == pytest.approx(0.002 + 0.005 + 0.010)

@@ -18,7 +18,7 @@ from validation import machines
 from validation.calibration import profile
 from validation.calibration.cli import STEPS, app
 from validation.calibration.forgets import bounds
-from validation.calibration.milestones import Logged, read_log
+from validation.calibration.milestones import Logged, read_log, successors_of
 from validation.calibration.recorder import Recorder
 from validation.calibration.rows import read_rows
 from validation.lab.cluster import Lab
@@ -151,3 +151,13 @@ def test_a_load_without_pause_slows_the_start_of_a_pod_as_it_was_measured(data, 
     )
     cpu._count(1)
     assert 1 / cpu.speed() == pytest.approx(np.median(measured), rel=0.2)
+
+
+def test_a_deletions_successor_is_the_next_pod_and_comes_soon():
+    """Two pods that are replaced, and one deletion that nothing follows but the next cycle's pod."""
+    log = [
+        Logged(at_s, f"pod.{what}", "", "")
+        for at_s, what in ((1.0, "deleted"), (1.03, "created"), (5.0, "deleted"), (5.04, "created"),
+                           (9.0, "deleted"), (11.0, "created"), (12.0, "deleted"))
+    ]  # fmt: skip
+    assert successors_of(log) == pytest.approx([0.03, 0.04])

@@ -8,6 +8,9 @@ import numpy as np
 
 from validation.calibration.rows import read_rows
 
+SUCCESSOR_S = 1.0
+"""A pod created later than this after a deletion is not its doing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Logged:
@@ -124,6 +127,15 @@ def stops(log: list[Logged]) -> list[dict[str, float]]:
             "hook_to_signal": term_s - hook_end_s,
         })  # fmt: skip
     return rows
+
+
+def successors_of(log: list[Logged]) -> list[float]:
+    """From each deletion to the creation of the pod that replaces it."""
+    created_s = sorted(e.at_s for e in log if e.kind == "pod.created")
+    deleted_s = [e.at_s for e in log if e.kind == "pod.deleted"]
+    first_s = [next((at_s for at_s in created_s if at_s > gone_s), float("inf")) for gone_s in deleted_s]
+    gaps_s = [at_s - gone_s for at_s, gone_s in zip(first_s, deleted_s, strict=True)]
+    return [s for s in gaps_s if s < SUCCESSOR_S]
 
 
 def _by_pod(log: list[Logged]) -> dict[str, list[Logged]]:
