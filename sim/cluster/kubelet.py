@@ -235,7 +235,9 @@ class PodWorker:
             for container in self._containers:
                 container.server.move(ServerPhase.VANISHED)
         self._report()
-        yield env.timeout(delays("terminal_to_removed"))
+        # its last sync, like any other: volumes, cgroup and the DELETE follow it (kubelet.go:2266-2332)
+        yield from self._kubelet.pleg.newer_than(float(env.now))
+        yield env.timeout(delays("relist_to_removed"))
         if self._kubelet.api.pods[self.pod.name].stage is not PodStage.REMOVED:
             yield from self._kubelet.api.write(delays, self._removed)
         self._log("removed")

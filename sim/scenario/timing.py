@@ -58,7 +58,9 @@ class Timing:
     exec_hook: Distribution  # what an exec hook costs beside its command
     signal_delivery: Distribution  # StopContainer called to the signal in the process
     exit_to_netns_gone: Distribution  # last container gone to silence of the address
-    terminal_to_removed: Distribution  # terminal status to the pod object gone
+    relist_to_removed: (
+        Distribution  # relist after the terminal status to the request that ends the pod object
+    )
     p_first_kick: float  # share of pods whose first readiness kick finds the container
     p_second_kick: float  # share of the others that get another within about 1 s
 

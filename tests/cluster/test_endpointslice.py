@@ -20,7 +20,7 @@ T = {
     "probe_round": 0.004,
     "sandbox": 0.3,
     "exit_to_netns_gone": 0.2,
-    "terminal_to_removed": 0.5,
+    "relist_to_removed": 0.5,
     "pleg_relist": 0.010,
 }
 PROBE = Probe(kind=ProbeKind.HTTP_GET, port=80, path="/", period_s=1)

@@ -170,7 +170,7 @@ def test_recreate_goes_on_serving_from_terminating_pods():
         watch_hop=0.002,
         proxy_sync=0.05,
         exit_to_netns_gone=0.2,
-        terminal_to_removed=0.5,
+        relist_to_removed=0.5,
         sandbox=0.3,
     )
     world = SmallWorld(scenario(d, updates=[(1.0, updated(d))]), timing=timing)

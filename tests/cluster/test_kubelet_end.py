@@ -16,7 +16,7 @@ from builders import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from small_world import SmallWorld
+from small_world import SmallWorld, relist_after, relist_phase_s
 
 from sim.cluster.api import EndpointSliceView
 from sim.cluster.shutdown import effective_grace_s, plan_shutdown
@@ -47,7 +47,7 @@ T = {
     "graceful_exit": 0.005,
     "sigkill": 0.002,
     "exit_to_netns_gone": 0.200,
-    "terminal_to_removed": 0.500,
+    "relist_to_removed": 0.500,
     "status_patch": 0.015,
     "probe_round": 0.004,
 }
@@ -154,8 +154,18 @@ def test_a_process_that_ignores_its_signal(hook, grace_s, hook_s, rest_s):
     exited_s = signal_s + rest_s + T["sigkill"]
     assert since(world, "exited") == [pytest.approx(exited_s)]
     assert since(world, "vanished") == [pytest.approx(exited_s + T["exit_to_netns_gone"])]
-    gone_s = exited_s + T["exit_to_netns_gone"] + T["terminal_to_removed"] + T["api_write"]
-    assert since(world, "removed")[0] == pytest.approx(gone_s, abs=T["api_write"] + 1e-6)
+    vanished_s = world.times("vanished", "red")[0]
+    gone_s = relist_after(vanished_s, relist_phase_s(0), 0.0) + T["relist_to_removed"] + T["api_write"]
+    assert world.times("removed", "red")[0] == pytest.approx(gone_s, abs=T["api_write"] + 1e-6)
+
+
+def test_an_object_goes_in_step_with_the_relists():
+    """Whenever its process ends: the worker's last sync waits for a relist as every sync does."""
+    phases_s = set()
+    for lasts_s in (0.2, 0.5, 0.8, 1.1):
+        world = end(container(nginx=None, pre_stop=Hook(kind=SLEEP, duration_s=lasts_s)))
+        phases_s.add(round(world.times("removed", "red")[0] % 1.0, 3))
+    assert len(phases_s) == 1
 
 
 @pytest.mark.parametrize("grace_s", [1, 30])

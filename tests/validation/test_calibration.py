@@ -18,7 +18,7 @@ from validation import machines
 from validation.calibration import profile
 from validation.calibration.cli import STEPS, app
 from validation.calibration.forgets import bounds
-from validation.calibration.milestones import Logged, read_log, successors_of
+from validation.calibration.milestones import RELIST_S, Logged, read_log, removals, successors_of
 from validation.calibration.recorder import Recorder
 from validation.calibration.rows import read_rows
 from validation.lab.cluster import Lab
@@ -161,3 +161,12 @@ def test_a_deletions_successor_is_the_next_pod_and_comes_soon():
                            (9.0, "deleted"), (11.0, "created"), (12.0, "deleted"))
     ]  # fmt: skip
     assert successors_of(log) == pytest.approx([0.03, 0.04])
+
+
+def test_an_objects_end_is_told_from_the_relist_and_not_from_the_pods_own():
+    """Addresses 40 ms after their relists; objects that go 30 ms before and 300 ms after such an instant."""
+    log = [Logged(at_s, f"pod.{what}", "", "") for at_s, what in (
+        (10.04, "address"), (10.04 + 3 * RELIST_S - 0.03, "removed"),
+        (20.04, "address"), (20.04 - 2 * RELIST_S + 0.3, "removed"),
+    )]  # fmt: skip
+    assert removals(log) == pytest.approx([-0.03, 0.3])

@@ -12,6 +12,12 @@ SUCCESSOR_S = 1.0
 """A pod created later than this after a deletion is not its doing."""
 
 
+RELIST_S = 1.01
+"""Between two relists while pods come and go: a second, and what one takes."""
+BEFORE_S = 0.2
+"""What comes so much sooner than an address belongs to the same relist."""
+
+
 @dataclass(frozen=True, slots=True)
 class Logged:
     at_s: float
@@ -136,6 +142,16 @@ def successors_of(log: list[Logged]) -> list[float]:
     first_s = [next((at_s for at_s in created_s if at_s > gone_s), float("inf")) for gone_s in deleted_s]
     gaps_s = [at_s - gone_s for at_s, gone_s in zip(first_s, deleted_s, strict=True)]
     return [s for s in gaps_s if s < SUCCESSOR_S]
+
+
+def removals(log: list[Logged]) -> list[float]:
+    """From the nearest address of a pod to each object's end, by the kubelet's rhythm: whole relists left out."""
+    addresses_s = [e.at_s for e in log if e.kind == "pod.address"]
+    found = []
+    for removed_s in (e.at_s for e in log if e.kind == "pod.removed"):
+        nearest_s = min(addresses_s, key=lambda at_s: abs(at_s - removed_s))
+        found.append((removed_s - nearest_s + BEFORE_S) % RELIST_S - BEFORE_S)
+    return found
 
 
 def _by_pod(log: list[Logged]) -> dict[str, list[Logged]]:
