@@ -10,7 +10,7 @@ from sim.scenario.distributions import Distribution
 from sim.scenario.timing import Timing
 
 WITHOUT_CPU = frozenset({
-    "volume_wait", "relist_to_removed", "round_trip", "kubelet_reaction", "signal_delivery",
+    "volume_wait", "late_mount", "relist_to_removed", "round_trip", "kubelet_reaction", "signal_delivery",
     "signal_heard", "core_wait", "fast_stop", "graceful_exit",
     "signal_heard_at_rest", "core_wait_at_rest", "fast_stop_at_rest", "graceful_exit_at_rest",
     "sandbox", "container_start", "exit_to_netns_gone",

@@ -49,6 +49,9 @@ class Timing:
     # kubelet
     kubelet_reaction: Distribution  # watch event to the pod worker acting on it
     volume_wait: Distribution  # pods with volumes (nearly all: the token)
+    late_mount: (
+        Distribution  # what several pods at once wait beside it, the first of a Deployment on their node
+    )
     sandbox: Distribution  # pause container and CNI ADD
     container_start: Distribution  # image present: create and start
     pleg_relist: Distribution  # one relist; the next starts 1 s after its end

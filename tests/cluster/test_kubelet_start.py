@@ -9,7 +9,7 @@ from builders import BLUE, RED, constant_timing, container, deployment, nginx_im
 from small_world import SmallWorld, relist_after, relist_phase_s
 
 from sim.cluster.api import PodView
-from sim.scenario.model import Hook, HookKind, Probe, ProbeKind
+from sim.scenario.model import Hook, HookKind, Probe, ProbeKind, Recreate, RollingUpdate
 
 T = {
     "api_write": 0.010,
@@ -79,6 +79,29 @@ def test_without_volumes_nothing_waits_for_them():
     to = replace(d, template=replace(d.template, revision="blue", has_volumes=False))
     world = SmallWorld(scenario(d, updates=[(UPDATE_S, to)]), timing=constant_timing(**T)).run(10)
     assert world.times("sandbox") == [pytest.approx(BOUND_S + T["kubelet_reaction"] + T["sandbox"])]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "strategy", "late"),
+    [
+        (3, Recreate(), True),
+        (1, Recreate(), False),
+        (3, RollingUpdate(max_surge=3, max_unavailable=0), False),
+    ],
+    ids=["three at once", "one alone", "beside old ones"],
+)
+def test_pods_that_ask_first_and_together_are_late_together(replicas, strategy, late):
+    """Nobody on the node holds their ConfigMaps: one draw for all; a pod that runs there holds them for the others."""
+    d = deployment(replicas=replicas, strategy=strategy)
+    timing = constant_timing(**T, late_mount=1.5)
+    world = SmallWorld(scenario(d, updates=[(UPDATE_S, updated(d))]), timing=timing).run(30)
+    bound_s: dict[str, float] = {}
+    for at_s, view in world.written:
+        if isinstance(view, PodView) and view.node is not None:
+            bound_s.setdefault(view.name, at_s)
+    waits_s = [world.times("sandbox", pod.name)[0] - bound_s[pod.name] for pod in world.pods("blue")]
+    expected_s = T["kubelet_reaction"] + T["volume_wait"] + T["sandbox"] + (1.5 if late else 0.0)
+    assert waits_s == pytest.approx([expected_s] * replicas, abs=0.2)  # three share the cores
 
 
 def test_without_a_readiness_probe_address_and_ready_are_one_write():

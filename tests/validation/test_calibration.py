@@ -18,7 +18,7 @@ from validation import machines
 from validation.calibration import profile
 from validation.calibration.cli import STEPS, app
 from validation.calibration.forgets import bounds
-from validation.calibration.milestones import RELIST_S, Logged, read_log, removals, successors_of
+from validation.calibration.milestones import RELIST_S, Logged, read_log, removals, successors_of, waves
 from validation.calibration.recorder import Recorder
 from validation.calibration.rows import read_rows
 from validation.lab.cluster import Lab
@@ -170,3 +170,22 @@ def test_an_objects_end_is_told_from_the_relist_and_not_from_the_pods_own():
         (20.04, "address"), (20.04 - 2 * RELIST_S + 0.3, "removed"),
     )]  # fmt: skip
     assert removals(log) == pytest.approx([-0.03, 0.3])
+
+
+def test_pods_started_together_are_one_wave():
+    """Each change of size starts one; its wait is the median of its pods'."""
+    log = []
+    for sent_s, waits_s in ((10.0, (0.3, 0.4, 0.5)), (20.0, (1.8, 1.9, 1.7))):
+        log.append(Logged(sent_s, "scale.sent", "", "up"))
+        for number, wait_s in enumerate(waits_s):
+            pod, bound_s = f"{sent_s}-{number}".ljust(36, "-"), sent_s + 0.1  # as long as a UID
+            log += [
+                Logged(sent_s + 0.05, "pod.created", pod, ""), Logged(bound_s, "pod.bound", pod, ""),
+                Logged(bound_s + wait_s, "process.exec", "", "/opt/cni/bin/ptp"),
+                Logged(bound_s + wait_s + 0.01, "process.exec", pod, "/pause"),
+                Logged(bound_s + 3.0, "pod.address", pod, "10.0.0.1"),
+            ]  # fmt: skip
+    log.sort(key=lambda each: each.at_s)
+    first, second = waves(log)
+    assert 0.3 <= first <= 0.5
+    assert 1.6 <= second <= 1.9

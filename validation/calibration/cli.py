@@ -57,6 +57,11 @@ STEPS: Final = (
         ("--replace", "--base", "3", "--period", "1", "--idle", "3.2", "--seconds", "260"),
     ),
     Step("cycles-three-1.csv", "pod_cycles", ("--pods", "3", "--idle", "3", "--seconds", "150")),
+    Step(
+        "first-mounts.csv",
+        "pod_cycles",
+        ("--base", "0", "--pods", "3", "--idle", "3", "--seconds", "150"),
+    ),
     Step("pod-stop-paced.csv", "pod_stop_clients", ("paced", "--runs", "28", "--hook", "0")),
     Step("pod-stop-paced-hook.csv", "pod_stop_clients", ("paced", "--runs", "16", "--hook", "2.5")),
     Step("rules-idle.csv", "rule_changes"),

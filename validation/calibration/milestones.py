@@ -75,6 +75,19 @@ def starts(log: list[Logged]) -> list[dict[str, float]]:
     return rows
 
 
+def waves(log: list[Logged]) -> list[float]:
+    """From bound to the CNI plugin's start, the median of the pods that each change of a Deployment's size started."""
+    sent_s = [e.at_s for e in log if e.kind == "scale.sent"]
+    found: dict[int, list[float]] = defaultdict(list)
+    for mine in _by_pod(log).values():
+        at = {e.kind: e.at_s for e in reversed(mine) if e.kind.startswith("pod.")}
+        if "pod.bound" in at and "pod.address" in at:
+            pause_s = _first(mine, 0, 9e9, "/pause", kind="process.exec")
+            cni_s = _first(log, at["pod.bound"], pause_s, "/opt/cni/bin/ptp", kind="process.exec")
+            found[sum(s < at["pod.created"] for s in sent_s)].append(cni_s - at["pod.bound"])
+    return [float(np.nanmedian(waits_s)) for waits_s in found.values()]
+
+
 def stops(log: list[Logged]) -> list[dict[str, float]]:
     """Steps of each pod that was deleted while the log ran."""
     links = {e.subject: e.detail.split(" dev ")[1].split()[0] for e in log if e.kind == "route"}
