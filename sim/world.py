@@ -254,8 +254,12 @@ class PodWork(Protocol):
     def wanted(self) -> float:
         """Cores, at this moment."""
 
+    @property
+    def in_burst(self) -> bool:
+        """Whether the work of a deletion comes before that of the servers, at this moment."""
+
     def tell(self, change: Callable[[], None]) -> None:
-        """Call *change* before `wanted` changes."""
+        """Call *change* before `wanted` or `in_burst` changes."""
 
 
 class World:

@@ -44,7 +44,7 @@ class NodeCpu:
         self._others = others
         self._under_way: dict[Nap, None] = {}
         self._told: list[Callable[[], None]] = []
-        self._deleted_s = float("-inf")
+        self._n_bursts = 0
 
     @property
     def wanted(self) -> float:
@@ -57,17 +57,28 @@ class NodeCpu:
         return self._cores / max(wanted, self._cores)
 
     def tell(self, change: Callable[[], None]) -> None:
-        """Call *change* before `wanted` changes."""
+        """Call *change* before `wanted` or `in_burst` changes."""
         self._told.append(change)
+
+    @property
+    def in_burst(self) -> bool:
+        """Whether a deletion is at work."""
+        return self._n_bursts > 0
 
     def deletion(self) -> None:
         """A pod's deletion has reached the node."""
-        self._deleted_s = float(self._env.now)
+        self._tell()
+        self._n_bursts += 1
+        self._env.process(self._calm_down())
+
+    def _calm_down(self) -> Process:
+        yield self._env.timeout(BURST_S)
+        self._tell()
+        self._n_bursts -= 1
 
     def latency(self, name: str) -> str:
         """Which of two latencies of the timing profile holds now: *name*, or that of a node at rest."""
-        in_burst = self._env.now - self._deleted_s < BURST_S
-        return name if in_burst else f"{name}_at_rest"
+        return name if self.in_burst else f"{name}_at_rest"
 
     def work(self, alone_s: float, *, beside_load: bool = True) -> Process:
         """An operation that takes *alone_s* when nothing else is under way. [s]
@@ -87,8 +98,11 @@ class NodeCpu:
 
     def _change(self, change: Callable[[], object]) -> None:
         """One operation more or less: the others go on at another speed."""
-        for tell in self._told:
-            tell()
+        self._tell()
         change()
         for nap in self._under_way:
             nap.wake()
+
+    def _tell(self) -> None:
+        for tell in self._told:
+            tell()

@@ -2,6 +2,12 @@
 
 Fair shares among all that want a core, as in cluster/node_cpu.py, seen from the load's side. What the node's own work
 takes is in the load's measured rates already.
+
+The half second after a deletion is worse: the API server, the controllers, the kubelet and runc all work then, and a
+server without requests has the least CPU weight (kubernetes v1.34 pkg/kubelet/cm: BestEffort) and waits for them. So
+does kube-proxy, which has no requests either (cmd/kubeadm/app/phases/addons/proxy/manifests.go): its rules then take
+2.3 and 2.9 times as long as at rest on the two measured machines (`proxy_sync` over `proxy_sync_at_rest`), and so long
+does the servers' work take. The client is in no pod: where all refuse it, it waits for no server.
 """
 
 from typing import TYPE_CHECKING
@@ -22,6 +28,9 @@ class SharedCores:
         self._traffic = traffic
         self._cores = cores
         self._own = traffic.timing.node_utilisation * cores
+        at_rest_s = traffic.timing.proxy_sync_at_rest.mean_s
+        self._in_burst = max(1.0, traffic.timing.proxy_sync.mean_s / at_rest_s) if at_rest_s else 1.0
+        """How many times as long as at rest who has the least weight takes while a deletion is at work."""
         self._work: PodWork | None = None
         """None where the client runs elsewhere: in a pod, which is on any node."""
         self._at_s = float(traffic.env.now)
@@ -45,7 +54,10 @@ class SharedCores:
     @property
     def slowdown(self) -> float:
         """Of what the client waits for on the CPU, now."""
-        return 1.0 if self._work is None else self._slowdown(self._work.wanted)
+        if self._work is None:
+            return 1.0
+        shared = self._slowdown(self._work.wanted)
+        return max(shared, self._in_burst) if self._work.in_burst else shared
 
     @property
     def slowdown_of_cycles(self) -> float:

@@ -80,3 +80,21 @@ def test_who_wants_to_know_is_told_before_it_changes():
         env.process(cpu.work(1.0))
     env.run()
     assert seen == [(0.0, 0.0), (0.0, 1.5), (pytest.approx(1.5), 3.0), (pytest.approx(1.5), 1.5)]
+
+
+def test_a_deletion_is_at_work_for_half_a_second():
+    """Who wants to know is told before it begins and before it ends; a second one makes it longer."""
+    env = simpy.Environment()
+    cpu = NodeCpu(env, cores=2, operation_cores=1.5, others=lambda: 0.0)
+    seen = []
+    cpu.tell(lambda: seen.append((float(env.now), cpu.in_burst)))
+
+    def delete():
+        for _ in range(2):
+            cpu.deletion()
+            yield env.timeout(0.3)
+
+    env.process(delete())
+    env.run()
+    assert seen == [(0.0, False), (0.3, True), (0.5, True), (pytest.approx(0.8), True)]
+    assert not cpu.in_burst

@@ -336,6 +336,9 @@ class Judge:
             if self.saturating:
                 alone = self.timing.node_utilisation * self._cores + self._n_runnable() - 1
                 self.slowdown = max(self._cores, alone + self._cores_wanted) / max(self._cores, alone)
+                at_rest_s = self.timing.proxy_sync_at_rest.mean_s
+                if self._work.in_burst and at_rest_s:  # servers are as far behind as kube-proxy
+                    self.slowdown = max(self.slowdown, self.timing.proxy_sync.mean_s / at_rest_s)
 
     def _settle(self) -> None:
         """After steps: end what has ended, and see to it that a drain is heard of when it is over."""

@@ -26,8 +26,9 @@ OWN = 2 * TIMING.node_utilisation
 class PodWork:
     """Wants *wanted* cores from *since_s* on."""
 
-    def __init__(self, env, wanted, since_s=0.0):
+    def __init__(self, env, wanted, since_s=0.0, in_burst=False):
         self._env, self._later, self._told = env, wanted, []
+        self.in_burst = in_burst
         self.wanted = 0.0 if since_s else wanted
         if since_s:
             env.process(self._wait(since_s))
@@ -42,10 +43,10 @@ class PodWork:
         self._told.append(change)
 
 
-def play(load, *, wanted, since_s=0.0, stepwise=False, refused=False, image=FAST, **options):
+def play(load, *, wanted, since_s=0.0, in_burst=False, stepwise=False, refused=False, image=FAST, **options):
     tiny = Tiny(
         load, image=image, timing=NO_WAITS, stepwise=stepwise,
-        pod_work=lambda env: PodWork(env, wanted, since_s), **options,
+        pod_work=lambda env: PodWork(env, wanted, since_s, in_burst), **options,
     )  # fmt: skip
     if refused:
         tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], takes_s=0.0, gone_s=1.0))
@@ -79,6 +80,26 @@ def test_what_is_no_wait_for_the_cpu_takes_as_long_as_ever(stepwise):
     late = replace(APP, service_time=Constant(value_s=0.1))
     n_before, n_after = (play(AB, wanted=wanted, stepwise=stepwise, image=late).n_ok for wanted in (0.0, 3.0))
     assert n_after == pytest.approx(n_before, rel=0.02)
+
+
+@pytest.mark.parametrize("stepwise", [True, False], ids=["stepwise", "cruise"])
+def test_servers_are_as_far_behind_as_kube_proxy_while_a_deletion_is_at_work(stepwise):
+    """Both have the least weight; what else wants cores meanwhile is among what they wait for."""
+    load = replace(AB, connections=40, duration_s=1.0)
+    n_before = play(load, wanted=0.0, stepwise=stepwise).n_ok
+    for wanted in (0.0, 0.5):
+        n_after = play(load, wanted=wanted, in_burst=True, stepwise=stepwise).n_ok
+        behind = TIMING.proxy_sync.mean_s / TIMING.proxy_sync_at_rest.mean_s
+        assert n_after == pytest.approx(n_before / behind, rel=0.06)
+
+
+def test_a_refused_connect_waits_for_no_server():
+    """A deletion at work changes nothing for a client that is refused."""
+    n_before, n_after = (
+        causes(play(AB, wanted=1.0, in_burst=in_burst, refused=True))["stale_endpoint_refused"]
+        for in_burst in (False, True)
+    )
+    assert n_after == pytest.approx(n_before, rel=0.05)
 
 
 def test_only_while_they_want_cores():
