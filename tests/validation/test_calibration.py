@@ -10,12 +10,13 @@ import pytest
 import simpy
 from typer.testing import CliRunner
 
-from sim.cluster.node_cpu import NodeCpu
+from sim.cluster.node_cpu import BURST_S, NodeCpu
 from sim.scenario import load_one
 from sim.scenario.timing import load_timing
 from sim.simulate import simulate
 from validation import machines
 from validation.calibration import profile
+from validation.calibration.beside_deletions import relative_rates
 from validation.calibration.cli import STEPS, app
 from validation.calibration.forgets import bounds
 from validation.calibration.milestones import RELIST_S, Logged, read_log, removals, successors_of, waves
@@ -151,6 +152,28 @@ def test_a_load_without_pause_slows_the_start_of_a_pod_as_it_was_measured(data, 
     env.process(cpu.work(1.0))
     env.run()
     assert env.now == pytest.approx(np.median(measured), rel=0.2)
+
+
+def test_servers_fall_behind_after_a_deletion_as_was_measured():
+    """What ab makes in the half second after a pod is replaced beside its servers, kept or new connections alike."""
+    data, name = MEASURED[-1]
+    timing = load_timing(name, beside=PROFILES)
+    rows = [row for row in read_rows(data / "beside-deletions.csv") if row["what"] == "replace"]
+    for client in ("ab", "ab -k"):
+        rates = [float(r["rate"]) for r in rows if r["client"] == client and 0 <= float(r["at_s"]) < BURST_S]
+        behind = timing.proxy_sync.mean_s / timing.proxy_sync_at_rest.mean_s
+        assert 1 / np.mean(rates) == pytest.approx(behind, rel=0.2)
+
+
+def test_rates_are_held_against_the_time_before():
+    """A counter that goes on at half its pace from 10 s on."""
+    read = [
+        (at_s, round(1000 * (min(at_s, 10.0) + max(0.0, at_s - 10.0) / 2))) for at_s in np.arange(8, 12, 0.02)
+    ]
+    rates = relative_rates(read, at_s=10.0)
+    before = [rate for at_s, rate in rates if at_s < 0]
+    assert before == pytest.approx([1.0] * len(before), rel=0.1)
+    assert np.mean([rate for at_s, rate in rates if at_s > 0]) == pytest.approx(0.5, rel=0.02)
 
 
 def test_a_deletions_successor_is_the_next_pod_and_comes_soon():

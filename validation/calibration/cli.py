@@ -73,6 +73,7 @@ STEPS: Final = (
     Step("loopback-cost.csv", "request_cost", ("--repeats", "4"), on_lab=False),
     Step("forgets.csv", "forgets", on_lab=False),
     Step("cycles-busy-1.csv", "pod_cycles", ("--busy", "--patience", "6", "--idle", "3", "--seconds", "150")),
+    Step("beside-deletions.csv", "beside_deletions"),
     Step("steady.csv", "steady"),
     Step("phases.csv", "phases"),
     Step("time-waits.csv", "time_waits"),
@@ -92,7 +93,7 @@ def calibrate(
         Path | None, typer.Option(help="File to write the timing profile to; without it none is written.")
     ] = None,
 ) -> None:
-    """Measure on the lab, about 45 minutes on an otherwise quiet machine; then write the timing profile.
+    """Measure on the lab, about an hour on an otherwise quiet machine; then write the timing profile.
 
     Example: rollsim calibrate --data calibration-2026-12 --profile mine.yaml
     """
