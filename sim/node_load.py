@@ -23,8 +23,8 @@ class NodeLoad:
         self._own = timing.node_utilisation
         self._cores = cores
         self.traffic: Traffic | None = None
-        self._saturated = (0.0, NO_PRESSURE)
-        """Of so many runnable processes, as it was last asked for."""
+        self._known = (-1.0, NO_PRESSURE)
+        """Of so many runnable processes, or of such a share at work, as it was last asked for."""
 
     def cores_wanted(self) -> float:
         """By the node's own work and by the load.
@@ -51,17 +51,17 @@ class NodeLoad:
         traffic = self._traffic_now
         if traffic is None:
             return NO_PRESSURE
-        if traffic.saturating:
-            return self._fair_share(traffic.n_runnable)
-        own = min(self._own, MOST_UTILISED)
-        both = min(own + traffic.utilisation * traffic.share_at_work, MOST_UTILISED)
-        return Pressure((1 - own**self._cores) / (1 - both**self._cores), saturated=False)
+        at_work = traffic.n_runnable if traffic.saturating else traffic.share_at_work
+        if at_work != self._known[0]:
+            self._known = at_work, self._pressure_of(traffic, at_work)
+        return self._known[1]
 
-    def _fair_share(self, runnable: float) -> Pressure:
-        if runnable != self._saturated[0]:
-            pressure = Pressure(max(1.0, runnable / self._cores), saturated=runnable > self._cores)
-            self._saturated = (runnable, pressure)
-        return self._saturated[1]
+    def _pressure_of(self, traffic: Traffic, at_work: float) -> Pressure:
+        if traffic.saturating:
+            return Pressure(max(1.0, at_work / self._cores), saturated=at_work > self._cores)
+        own = min(self._own, MOST_UTILISED)
+        both = min(own + traffic.utilisation * at_work, MOST_UTILISED)
+        return Pressure((1 - own**self._cores) / (1 - both**self._cores), saturated=False)
 
     @property
     def _traffic_now(self) -> Traffic | None:

@@ -468,6 +468,8 @@ class Traffic:
     @property
     def n_at_work(self) -> float:
         """Connections that wait neither for an address, dead or not, nor for their proxy's next attempt."""
+        if not self.time_waits.met:
+            return len(self.connections) - self.n_standing
         held = self.time_waits.known
         share_waiting = self.time_waits.short_wait_s(held) / self._saturation[0] if self._saturation else 0.0
         return self._n_awake(held) * (1 - share_waiting)
@@ -496,7 +498,7 @@ class Traffic:
     @property
     def share_at_work(self) -> float:
         """Of the requests per second that there are without any update. An open loop sends on, whatever waits."""
-        if isinstance(self.load.arrivals, OpenLoop):
+        if self._arrivals is not None:
             return 1.0
         return self.n_at_work / len(self.connections)
 
