@@ -188,7 +188,8 @@ def _targets(evidence: Evidence) -> Iterator[str]:
     yield (
         "\nThe verdict where all real runs agree; the median count within 10 % where the real mean is 10 or more, "
         "else within one request; each cause's share of the failures within 10 points; the rollout's median time "
-        "within 10 %. Scenarios that reached it, of those that it could be asked of:"
+        "within 10 %. Scenarios that reached it, of those that it could be asked of. In brackets how many would "
+        "reach it if every prediction were true: the median of few runs misses that of what varies, by chance alone."
     )
     names = ("verdict", "count", "causes", "rollout")
     rows = []
@@ -196,7 +197,11 @@ def _targets(evidence: Evidence) -> Iterator[str]:
         asked = [target for each in found for target in targets_of(each)]
         reached = Counter(target.name for target in asked if target.reached)
         n = Counter(target.name for target in asked)
-        rows.append((group, *(f"{reached[name]} of {n[name]}" if n[name] else "–" for name in names)))
+        best = {name: sum(target.by_chance for target in asked if target.name == name) for name in names}
+        said = {name: f"{reached[name]} of {n[name]}" for name in names}
+        for name in ("count", "rollout"):
+            said[name] += f" ({best[name]:.0f})"
+        rows.append((group, *(said[name] if n[name] else "–" for name in names)))
     yield from _table(("group", *names), rows)
 
 

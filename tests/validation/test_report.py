@@ -1,5 +1,6 @@
 """The report of the validation is what runs and predictions make it; misses are in it."""
 
+import numpy as np
 import pytest
 
 from sim.scenario import load_one
@@ -7,7 +8,7 @@ from tests.validation.test_index import made, runs
 from validation import forecast, machines, observations, report, today
 from validation.campaign import CONFIGS, our_scenarios
 from validation.compare import Compared, scores_of
-from validation.targets import shares, targets_of
+from validation.targets import reached_by_chance, shares, targets_of
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,16 @@ def test_rollout_and_causes_are_asked_for(scenario):
     assert shares({"a": 1.0, "b": 3.0}) == {"a": 0.25, "b": 0.75}
     assert shares({"a": 0.0}) == {}
     assert "causes" not in reached(compared(scenario, [9], 9))  # nothing is predicted of causes here
+
+
+def test_what_a_true_prediction_reaches_by_chance():
+    """One run of two equally likely rollout times lies near their median (its middle) never; of one time always."""
+    within_a_tenth = lambda runs: 0.1 * np.median(runs, axis=1)  # noqa: E731
+    assert reached_by_chance(np.array([5.0, 10.0] * 20), 1, within_a_tenth) == 0.0
+    assert reached_by_chance(np.array([7.0] * 20), 1, within_a_tenth) == 1.0
+    thirds = np.array([6.0] * 10 + [10.0] * 20)
+    assert reached_by_chance(thirds, 1, within_a_tenth) == pytest.approx(2 / 3, abs=0.05)
+    assert reached_by_chance(thirds, 25, within_a_tenth) > 0.95
 
 
 @pytest.fixture
