@@ -25,7 +25,7 @@ FILE: Final = "today.json.gz"
 RUNS: Final = 200
 SEED: Final = 1
 MODEL: Final = ("scenario", "cluster", "traffic", "world.py", "servers.py", "proxies.py", "delays.py", "streams.py",
-                "simulate.py", "node_load.py", "outcomes.py")  # fmt: skip
+                "simulate.py", "node_load.py", "outcomes.py", "waiting.py")  # fmt: skip
 """What of the package decides a count."""
 
 Key = tuple[str, str]
