@@ -30,7 +30,6 @@ AFTER_S: Final = 3.5
 WARM_S: Final = 1.0
 """ab's first second: it and the pods get to know each other."""
 CLIENTS: Final = {"ab -k": ["-k"], "ab": []}
-WHAT: Final = ("start", "end", "replace")
 _IN_SEGS: Final = "InSegs"
 
 
@@ -69,7 +68,7 @@ def _received(snmp: str) -> int:
 
 
 def relative_rates(read: Sequence[tuple[float, int]], at_s: float) -> list[tuple[float, float]]:
-    """(middle of each step after *at_s*, rate over the mean one before it)."""
+    """(middle of each step, counted from *at_s*; its rate over the mean one before that). [s]"""
     before = [each for each in read if at_s - BEFORE_S <= each[0] <= at_s]
     usual = (before[-1][1] - before[0][1]) / (before[-1][0] - before[0][0])
     steps = itertools.pairwise(read)
@@ -80,6 +79,11 @@ def relative_rates(read: Sequence[tuple[float, int]], at_s: float) -> list[tuple
     ]
 
 
+def pods_of(api: KubeApi, app: str) -> list[dict[str, Any]]:
+    listed = api.call("GET", f"/api/v1/namespaces/{NAMESPACE}/pods")["items"]
+    return [pod for pod in listed if pod["metadata"]["labels"]["app"] == app]
+
+
 class Bystander:
     """The Deployment of the fourth pod."""
 
@@ -88,8 +92,7 @@ class Bystander:
         self._path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/calib/scale"
 
     def pods(self) -> list[dict[str, Any]]:
-        listed = self._api.call("GET", f"/api/v1/namespaces/{NAMESPACE}/pods")["items"]
-        return [pod for pod in listed if pod["metadata"]["labels"]["app"] == "calib"]
+        return pods_of(self._api, "calib")
 
     def rest_at(self, n: int) -> None:
         """Come to *n* ready pods and nothing else.
@@ -146,9 +149,8 @@ def main() -> None:
     bystander = Bystander(api)
 
     def serving_pids() -> list[int]:
-        listed = api.call("GET", f"/api/v1/namespaces/{NAMESPACE}/pods")["items"]
-        here = [p for p in listed if p["metadata"]["labels"]["app"] == "busy" and _is_ready(p)]
-        return [nginx_of(p["metadata"]["uid"])[1] for p in here if not p["metadata"].get("deletionTimestamp")]
+        ready = [pod["metadata"] for pod in pods_of(api, "busy") if _is_ready(pod)]
+        return [nginx_of(pod["uid"])[1] for pod in ready if not pod.get("deletionTimestamp")]
 
     happenings: dict[str, tuple[int, Callable[[], None]]] = {
         "start": (0, lambda: bystander.scale(1)),
@@ -157,8 +159,7 @@ def main() -> None:
     }
     for run in range(options.runs):
         for client, flags in CLIENTS.items():
-            for what in WHAT:
-                n_first, happens = happenings[what]
+            for what, (n_first, happens) in happenings.items():
                 bystander.rest_at(n_first)
                 if client == "ab":
                     lab.kubectl("-n", NAMESPACE, "rollout", "restart", "deployment/busy")
