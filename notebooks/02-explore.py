@@ -85,9 +85,9 @@ explorer.panel
 # The same settings on the command line, and what stands above once all rollouts are counted:
 
 # %%
-from IPython.display import HTML, Image, display
+from IPython.display import HTML, display
 
 await explorer.settled()
 print("rollsim predict configs/tutorial/1-draining.yaml \\")
 print(" \\\n".join(f"  --set '{each}'" for each in explorer.sets))
-display(HTML(explorer.numbers.value), Image(explorer.picture.value))
+display(HTML(explorer.numbers.value), explorer.figure)

@@ -20,6 +20,7 @@ from time import perf_counter
 
 import ipywidgets as widgets
 import numpy as np
+from matplotlib import rc_context
 
 from sim import InputError, load_one, simulate
 from sim.plots import plot_key, plot_timeline
@@ -33,7 +34,6 @@ CHUNK = 4
 AT_ONCE = CHUNK
 """So many are counted while the picture is drawn; the others would slow it."""
 SEED = 0
-DPI = 72
 
 Sets = tuple[str, ...]
 Counted = list[tuple[int, dict[str, int]]]
@@ -58,9 +58,11 @@ def count_failed(path: str, sets: Sets, first: int, n: int) -> Counted:
     return [(result.n_failed, result.causes) for result in results]
 
 
-def _png(figure) -> bytes:
+def _svg(figure) -> bytes:
+    """Takes half the time of a bitmap: the browser draws the letters."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
 
 
@@ -103,7 +105,7 @@ class Explorer:
     ) -> None:
         self._path, self._base = str(path), tuple(base)
         self.controls = controls
-        self.picture = widgets.Image(format="png")
+        self.picture = widgets.Image(format="svg+xml")
         self.numbers = widgets.HTML()
         self.counts: list[int] = []
         self.change_s = 0.0
@@ -120,7 +122,7 @@ class Explorer:
             control.widget.observe(lambda _: self.change(), names="value")
         self.panel = widgets.VBox(
             [widgets.HBox([c.widget for c in controls.values()], layout={"flex_flow": "row wrap"})]
-            + [self.numbers, self.picture, widgets.Image(value=_png(plot_key()), format="png")]
+            + [self.numbers, self.picture, widgets.Image(value=_svg(plot_key()), format="svg+xml")]
         )
         self.change()
 
@@ -146,7 +148,8 @@ class Explorer:
         self._submit(sets, range(1, 1 + AT_ONCE, CHUNK))
         shown = simulate(scenario, seed=SEED, timing=_timing(scenario.timing, scenario.source.parent))
         self.counts, self._causes = [shown.n_failed], Counter(shown.causes)
-        self.picture.value = _png(plot_timeline(shown, key=False))
+        self.figure = plot_timeline(shown, key=False)
+        self.picture.value = _svg(self.figure)
         self._submit(sets, range(1 + AT_ONCE, RUNS, CHUNK))
         waiting = []
         for future in self._futures:

@@ -15,6 +15,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 
 from sim.lanes import Failed, MarkKind, PodLane, PodState, ServerLane, ServerState, Share, Span, TimelineData
 from sim.outcomes import Cause
+from sim.rulers import unruled, write
 
 BLACK, GREY = "black", "#555555"
 GREEN, BLUE, VERMILLION, PURPLE, BROWN = "#007F5C", "#0072B2", "#D55E00", "#AA4488", "#7A4B00"
@@ -187,9 +188,7 @@ class LaneAxes:
         axes = self._axes
         axes.set_xlim(self._from_s, self._to_s)
         axes.set_ylim(height_of(self._rows), 0.0)
-        axes.yaxis.set_visible(False)  # a text is drawn in a tenth of the time of a tick
-        for side in ("left", "right", "top"):
-            axes.spines[side].set_visible(False)
+        unruled(axes, "left", "right", "top")
         for row in self._rows:
             if row.lane is None and row.text != "no pod":
                 self._header(row)
@@ -199,12 +198,12 @@ class LaneAxes:
     def _header(self, row: Row) -> None:
         axes = self._axes
         axes.axhline(row.top + 0.08, color="#BBBBBB", linewidth=0.6)
-        axes.annotate(
+        write(
+            axes,
             row.text,
             (0.0, row.top + row.height * 0.62),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(2, 0),
-            textcoords="offset points",
+            axes.get_yaxis_transform(),
+            left=-2,
             va="center",
             fontsize=self._font,
             fontweight="bold",
@@ -213,12 +212,12 @@ class LaneAxes:
         )
 
     def _label(self, row: Row) -> None:
-        self._axes.annotate(
+        write(
+            self._axes,
             row.text,
             (0.0, row.top + row.height * 0.4),
-            xycoords=self._axes.get_yaxis_transform(),
-            xytext=(-4, 0),
-            textcoords="offset points",
+            self._axes.get_yaxis_transform(),
+            left=4,
             ha="right",
             va="center",
             fontsize=self._font,
@@ -320,11 +319,12 @@ class LaneAxes:
         if cluster.n == 1:
             return at_s, at_s + step
         text = f"{cluster.n:,}"
-        self._axes.annotate(
+        write(
+            self._axes,
             text,
             (end_s, y),
-            xytext=(self._mark_size * 0.6, 0),
-            textcoords="offset points",
+            self._axes.transData,
+            left=-0.6 * self._mark_size,
             va="center",
             fontsize=self._font - 1.0,
             fontweight="bold",

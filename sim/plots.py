@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sim.lane_axes import (
@@ -31,12 +30,12 @@ from sim.lane_axes import (
 from sim.lanes import MarkKind, ServerState, TimelineData, of_result
 from sim.outcomes import Cause
 from sim.prediction import Prediction, prediction_interval
+from sim.rulers import GRID, ruled_across, ruled_along, unruled, upright, write
 from sim.simulate import Result
 
 MAX_BINS: Final = 160
 MANY_LANES: Final = 14
 KEY_ROWS: Final = 8
-GRID: Final = "#DDDDDD"
 
 
 class Picture(Figure):
@@ -103,13 +102,14 @@ def _draw(rollouts: Sequence[TimelineData], *, key: bool, stacked: bool = False)
         lanes.set_title(_title(each), fontsize=10, loc="left", pad=26)
         rates = (sheet.axes(place, "answered", lanes), sheet.axes(place, "failed", lanes))
         _rates(*rates, each, span)
-        _upright([lanes, *rates], span)
+        ruled_along([lanes, *rates], span, "seconds from the start of the load")
         _events([lanes, *rates], each, span)
         below.append(rates)
-    for same in zip(*below, strict=True):
+    for label, same in zip(("requests/s", "failed/s"), zip(*below, strict=True), strict=True):
         top = max(axes.get_ylim()[1] for axes in same)
         for axes in same:
             axes.set_ylim(0.0, 1.06 * top)
+            ruled_across(axes, label)
     if key:
         _key(sheet.axes(0, "key"), rollouts)
     return sheet.figure
@@ -157,36 +157,18 @@ def _title(data: TimelineData) -> str:
     return f"{text} ({hidden:,} of them at times that are not known)" if hidden > 0 else text
 
 
-def _upright(all_axes: Sequence[Axes], span: tuple[float, float]) -> None:
-    """Lines at the ticks of the one axis that has any: those of the lowest axes."""
-    lowest = all_axes[-1].xaxis
-    ticks = [at_s for at_s in lowest.get_major_locator().tick_values(*span) if span[0] <= at_s <= span[1]]
-    for axes in all_axes:
-        axes.xaxis.set_visible(axes is all_axes[-1])
-        axes.vlines(
-            ticks, 0.0, 1.0, transform=axes.get_xaxis_transform(), color=GRID, linewidth=0.6, zorder=0.5
-        )
-
-
 def _events(all_axes: Sequence[Axes], data: TimelineData, span: tuple[float, float]) -> None:
     events = [*data.events]
     if data.load_ended_s < span[1]:
         events.append((data.load_ended_s, "load ends"))
-    last_s, lift = float("-inf"), 3
+    for axes in all_axes:
+        times = [at_s for at_s, _ in events]
+        upright(axes, times, color="black", linestyle=(0, (5, 3)), linewidth=0.8, zorder=1)
+    lanes, last_s, lift = all_axes[0], float("-inf"), 3
     for at_s, text in sorted(events):
         lift = 13 if at_s - last_s < 0.12 * (data.to_s - data.from_s) and lift == 3 else 3
         last_s = at_s
-        for axes in all_axes:
-            axes.axvline(at_s, color="black", linestyle=(0, (5, 3)), linewidth=0.8, zorder=1)
-        all_axes[0].annotate(
-            text,
-            (at_s, 1.0),
-            xycoords=all_axes[0].get_xaxis_transform(),
-            xytext=(0, lift),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        write(lanes, text, (at_s, 1.0), lanes.get_xaxis_transform(), below=-lift, ha="center", fontsize=8)
 
 
 # ---------------------------------------------------------------- rates
@@ -206,22 +188,9 @@ def _rates(answered: Axes, failed: Axes, data: TimelineData, span: tuple[float, 
         answered.plot([0.0, data.load_ended_s], [mean, mean], color="black", linestyle="dotted")
         answered.annotate("mean", (0.01, 0.7), xycoords="axes fraction", fontsize=8)
     failed.fill_between(edges, np.append(bad, 0.0), step="post", color="black", linewidth=0.0)
-    failed.set_xlabel("seconds from the start of the load", fontsize=9)
-    for axes, label in ((answered, "requests/s"), (failed, "failed/s")):
-        axes.set_ylabel(label, fontsize=9)
+    for axes in (answered, failed):
         axes.set_ylim(0.0, max(1.0, axes.get_ylim()[1]))
-        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=2))
-        axes.yaxis.set_major_formatter(lambda value, _: _short(value))
-        axes.tick_params(labelsize=8)
-        axes.grid(axis="y", color=GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
-        for side in ("right", "top"):
-            axes.spines[side].set_visible(False)
-
-
-def _short(value: float) -> str:
-    """`1,500`, `15k`, `2,000k`."""
-    return f"{value / 1000:,g}k" if value >= 10_000 else f"{value:,.0f}"
+        unruled(axes, "right", "top")
 
 
 def _binned(spans: Sequence[tuple[float, float, float]], edges: NDArray[Any]) -> NDArray[Any]:
