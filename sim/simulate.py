@@ -88,6 +88,7 @@ class Result:
             load.options,
             self.tally.by_class(),
             n_other_length=n_other,
+            n_polled=self.tally.n_polled,
             n_spins=round(self.tally.spun_s / self.ab_spin_cpu_s),
             n_late=self.tally.n_late,
         )

@@ -240,7 +240,7 @@ class Cruise:
         for index, (way, why) in enumerate(self._refused):
             rest = sum(each.share for each, _ in self._refused[index:])
             here = int(conn.rng.binomial(left, min(1.0, way.share / rest)))
-            conn.traffic.count_refused(here, conn, why, since_s=self._began_s)
+            conn.traffic.count_refused(here, conn, why, since_s=self._began_s, share=self._p_refused)
             left -= here
         return n_refused
 

@@ -19,7 +19,7 @@ from sim.streams import Streams
 from sim.traffic import steady
 from sim.traffic.answered import Answered
 from sim.traffic.answers import Answer, answer_of
-from sim.traffic.clients import KINDS, ends_the_run, fin_was_there
+from sim.traffic.clients import KINDS, ends_the_run, fin_was_there, polled
 from sim.traffic.exchange import Connection
 from sim.traffic.hop import keeps_backends
 from sim.traffic.keepalive import age_limit_s, idle_limit_s, requests_per_link
@@ -66,6 +66,8 @@ class Tally:
     bursts: list[Burst] = field(default_factory=list)
     gave_up: bool = False
     """ab heard nothing on any connection for its `-s` and ended itself."""
+    n_polled: float = 0.0
+    """Of the refused connects those that a client's poll shows; ab meets the others itself (see `_ab`)."""
     spun_s: float = 0.0
     """How long the client's poll loop ran free on a connect in error (ab)."""
     n_by_length: Counter[int] = field(default_factory=Counter)
@@ -323,6 +325,10 @@ class Traffic:
             self.tally.n_open += 1
             return
         self.tally.failures.append(failure)
+        if failure.seen is Seen.REFUSED:
+            self.tally.n_polled += polled(
+                1, self._share_refusing(self.connections[failure.connection].source)
+            )
         if ends_the_run(self.kind.name, self.load.options, failure.seen):
             self.stop()
 
@@ -352,7 +358,7 @@ class Traffic:
         yield until
         lasted_s = self.cores.refused_s - clock_s
         n = int(min(connection.rng.poisson(lasted_s / cycle_s), self._n_left))
-        self.count_refused(n, connection, why, since_s=began_s)
+        self.count_refused(n, connection, why, since_s=began_s, share=1.0)
         if self._n_left == 0:
             self.stop()
 
@@ -367,10 +373,13 @@ class Traffic:
         ends = ends_the_run(self.kind.name, self.load.options, Seen.REFUSED)
         return self.saturating and not self.keeps and not self.load.retries and not ends
 
-    def count_refused(self, n: int, connection: Connection, why: Refusal, *, since_s: float) -> None:
-        """Count *n* refused connects between *since_s* and now."""
+    def count_refused(
+        self, n: int, connection: Connection, why: Refusal, *, since_s: float, share: float
+    ) -> None:
+        """Count *n* refused connects between *since_s* and now, when that *share* of all connects was refused."""
         if not n:
             return
+        self.tally.n_polled += polled(n, share)
         like = Failure(
             at_s=since_s,
             cause=why.cause,
@@ -381,6 +390,10 @@ class Traffic:
             phase=Stage.CONNECTING.value,
         )
         self.tally.bursts.append(Burst(n, since_s, float(self.env.now), like))
+
+    def _share_refusing(self, source: int) -> float:
+        targets = self.targets(source)
+        return sum(refusal(server) is not None for server in targets) / len(targets) if targets else 1.0
 
     @property
     def _n_left(self) -> float:

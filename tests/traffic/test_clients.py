@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tiny import APP, GENERIC, PLAIN, TIMING, Tiny, causes, each, seen
 
@@ -9,7 +10,7 @@ from sim.outcomes import Cause, Failure, Seen
 from sim.scenario.distributions import Constant
 from sim.scenario.model import ClosedLoop
 from sim.scenario.timing import Vanished
-from sim.traffic.clients import KINDS, ends_the_run, fin_was_there, hides, report
+from sim.traffic.clients import KINDS, ends_the_run, fin_was_there, hides, polled, report
 
 
 @pytest.fixture(params=[True, False], ids=["stepwise", "cruise"])
@@ -46,7 +47,8 @@ def test_ab_counts(what, fin_before, expected, flags):
     Per two refused connects: Receive 2, Length 2 (without -l), Exceptions 1, two requests complete.
     """
     options = FLAGS[flags]
-    printed = report("ab", options, {(what, fin_before): 2}, n_other_length=0)
+    n_polled = polled(2, 1.0) if what is Seen.REFUSED else 0
+    printed = report("ab", options, {(what, fin_before): 2}, n_other_length=0, n_polled=n_polled)
     assert printed is not None
     if expected[flags] == "exit":
         assert printed.aborted
@@ -210,3 +212,30 @@ def test_each_request_has_one_fate():
     tiny.at(2.1, tiny.route, tiny.pods[1:])
     tally = tiny.run()
     assert len(sent) == tally.n_ok + tally.n_failed + tally.n_open
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_every_other_of_those_refused_in_a_row_is_polled(share):
+    """The rule itself, connect by connect: after one that the poll showed the next is read at once."""
+    rng = np.random.default_rng(1)
+    n_polled, shown = 0, False
+    refused = rng.random(100_000) < share
+    for was_refused in refused:
+        shown = bool(was_refused) and not shown
+        n_polled += shown
+    n = int(refused.sum())
+    assert n_polled == pytest.approx(polled(n, share), abs=5 * n**0.5)
+
+
+@pytest.mark.parametrize("stepwise", [True, False], ids=["stepwise", "cruise"])
+@pytest.mark.parametrize("n_dead", [1, 3])
+def test_a_load_tells_which_refused_connects_are_polled(n_dead, stepwise):
+    """One of three pods refuses, or all do: by the share of the rules that is dead at that time."""
+    load = replace(AB, options={"r": True}, keep_alive=False, duration_s=3.0)
+    tiny = Tiny(load, pods=3, stepwise=stepwise, timing=replace(TIMING, p_time_wait_refuses=0.0))
+    for pod in tiny.pods[:n_dead]:
+        tiny.at(1.0, lambda pod=pod: tiny.stop(pod, takes_s=0.0, gone_s=60.0))
+    tally = tiny.run()
+    n = tally.by_class()[Seen.REFUSED, False]
+    assert n > 100
+    assert tally.n_polled == pytest.approx(polled(n, n_dead / 3), rel=0.02)
