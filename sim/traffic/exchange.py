@@ -245,7 +245,7 @@ class Connection:
                 return
 
     def _fail(self, failed: Failed, *, reused: bool, fin_before: bool) -> None:
-        self.traffic.fail(self._failure(failed, reused=reused, fin_before=fin_before))
+        self.traffic.fail(self._failure(failed, reused=reused, fin_before=fin_before), self.source)
 
     def _failure(self, failed: Failed, *, reused: bool, fin_before: bool) -> Failure:
         return Failure(

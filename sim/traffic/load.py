@@ -320,15 +320,14 @@ class Traffic:
                 if count:
                     self.tally.n_by_length[length] += int(count)
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: Failure, source: int) -> None:
+        """Count one failed request of a connection with that *source*."""
         if self.over:  # the client has ended itself meanwhile, so it never saw this
             self.tally.n_open += 1
             return
         self.tally.failures.append(failure)
         if failure.seen is Seen.REFUSED:
-            self.tally.n_polled += polled(
-                1, self._share_refusing(self.connections[failure.connection].source)
-            )
+            self.tally.n_polled += polled(1, self._share_refusing(source))
         if ends_the_run(self.kind.name, self.load.options, failure.seen):
             self.stop()
 
