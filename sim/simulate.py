@@ -183,7 +183,7 @@ def simulate(
     timing = timing or load_timing(scenario.timing, beside=scenario.source.parent)
     world = World(env, {s.name: s for s in scenario.services})
     load = NodeLoad(timing, scenario.cluster.cores)
-    plane = ControlPlane(env, world, scenario, timing, streams, load.pressure, load.cores_wanted)
+    plane = ControlPlane(env, world, scenario, timing, streams, load.pressure, load.slowdown)
     traffic = layer(env, world, scenario, timing, streams, plane.proxy_watch.proxies, stepwise=stepwise)
     load.traffic = traffic
     traffic.start()

@@ -42,8 +42,8 @@ class ControlPlane:
     ----------
     pressure : callable
         What the load does at this moment to the actors' work.
-    cores_wanted : callable
-        By the nodes' own work and the load, of each node.
+    slowdown : callable
+        Of pod operations beside the nodes' own work and the load, on each node: see NodeCpu.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ControlPlane:
         timing: Timing,
         streams: Streams,
         pressure: Callable[[], Pressure],
-        cores_wanted: Callable[[], float],
+        slowdown: Callable[[float], float],
     ) -> None:
         self._env = env
         self._world = world
@@ -62,7 +62,7 @@ class ControlPlane:
         self._timing = timing
         self._streams = streams
         self._pressure = pressure
-        self._cores_wanted = cores_wanted
+        self._slowdown = slowdown
         self._n_pods = 0
         self._uids = streams.take("uids")
         self._templates: dict[tuple[str, str], PodTemplate] = {}
@@ -109,7 +109,7 @@ class ControlPlane:
 
     def _node_cpu(self, node: int) -> NodeCpu:
         cores, each = self._scenario.cluster.cores, self._timing.operation_cores
-        cpu = NodeCpu(self._env, cores=cores, operation_cores=each, others=self._cores_wanted)
+        cpu = NodeCpu(self._env, cores=cores, operation_cores=each, slowdown=self._slowdown)
         self._world.pod_work[node] = cpu
         return cpu
 

@@ -31,17 +31,23 @@ class NodeCpu:
     cores : int
     operation_cores : float
         Cores that one operation keeps busy while it is alone.
-    others : callable
-        Cores that everything else wants at this moment.
+    slowdown : callable
+        Cores that operations want, to how many times as long as one alone each of them takes at this moment, beside
+        everything else.
     """
 
     def __init__(
-        self, env: simpy.Environment, *, cores: int, operation_cores: float, others: Callable[[], float]
+        self,
+        env: simpy.Environment,
+        *,
+        cores: int,
+        operation_cores: float,
+        slowdown: Callable[[float], float],
     ) -> None:
         self._env = env
         self._cores = cores
         self._operation_cores = operation_cores
-        self._others = others
+        self._slowdown = slowdown
         self._under_way: dict[Nap, None] = {}
         self._told: list[Callable[[], None]] = []
         self._n_bursts = 0
@@ -53,8 +59,9 @@ class NodeCpu:
 
     def speed(self, *, beside_load: bool = True) -> float:
         """Of each operation under way, against one that is alone on an idle node."""
-        wanted = self.wanted + (self._others() if beside_load else 0.0)
-        return self._cores / max(wanted, self._cores)
+        if beside_load:
+            return 1 / self._slowdown(self.wanted)
+        return self._cores / max(self.wanted, self._cores)
 
     def tell(self, change: Callable[[], None]) -> None:
         """Call *change* before `wanted` or `in_burst` changes."""

@@ -22,7 +22,13 @@ class SmallWorld:
         self.world = World(self.env, {s.name: s for s in scenario.services})
         timing, streams = timing or constant_timing(), Streams(seed)
         self.plane = ControlPlane(
-            self.env, self.world, scenario, timing, streams, lambda: NO_PRESSURE, lambda: 0.0
+            self.env,
+            self.world,
+            scenario,
+            timing,
+            streams,
+            lambda: NO_PRESSURE,
+            lambda wanted: max(1.0, wanted / scenario.cluster.cores),
         )
         self.api = self.plane.api
         self.written: list[tuple[float, View]] = []

@@ -11,7 +11,12 @@ from sim.cluster.node_cpu import NodeCpu
 def ends(jobs, *, cores=2, operation_cores=1.6, others=0.0, beside_load=True):
     """When each (start, alone) job ends. [s]"""
     env = simpy.Environment()
-    cpu = NodeCpu(env, cores=cores, operation_cores=operation_cores, others=lambda: others)
+    cpu = NodeCpu(
+        env,
+        cores=cores,
+        operation_cores=operation_cores,
+        slowdown=lambda wanted: max(1.0, (wanted + others) / cores),
+    )
     ended = {}
 
     def job(i, start_s, alone_s):
@@ -73,7 +78,7 @@ def test_work_is_conserved(jobs, cores, operation_cores):
 def test_who_wants_to_know_is_told_before_it_changes():
     """Two operations of 1.5 cores on two cores, 1 s alone each: what they wanted up to each change."""
     env = simpy.Environment()
-    cpu = NodeCpu(env, cores=2, operation_cores=1.5, others=lambda: 0.0)
+    cpu = NodeCpu(env, cores=2, operation_cores=1.5, slowdown=lambda wanted: max(1.0, wanted / 2))
     seen = []
     cpu.tell(lambda: seen.append((float(env.now), cpu.wanted)))
     for _ in range(2):
@@ -85,7 +90,7 @@ def test_who_wants_to_know_is_told_before_it_changes():
 def test_a_deletion_is_at_work_for_half_a_second():
     """Who wants to know is told before it begins and before it ends; a second one makes it longer."""
     env = simpy.Environment()
-    cpu = NodeCpu(env, cores=2, operation_cores=1.5, others=lambda: 0.0)
+    cpu = NodeCpu(env, cores=2, operation_cores=1.5, slowdown=lambda wanted: max(1.0, wanted / 2))
     seen = []
     cpu.tell(lambda: seen.append((float(env.now), cpu.in_burst)))
 

@@ -4,6 +4,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import simpy
 from typer.testing import CliRunner
 
 from sim.cluster.node_cpu import BURST_S, NodeCpu
+from sim.node_load import NodeLoad
 from sim.scenario import load_one
 from sim.scenario.timing import load_timing
 from sim.simulate import simulate
@@ -22,12 +24,15 @@ from validation.calibration.forgets import bounds
 from validation.calibration.milestones import RELIST_S, Logged, read_log, removals, successors_of, waves
 from validation.calibration.recorder import Recorder
 from validation.calibration.rows import read_rows
+from validation.calibration.stops import THINK_MEAN_S
 from validation.lab.cluster import Lab
 from validation.observations import FOLDER
 
 DATA = Path(profile.__file__).with_name("data")
 FIRST = DATA / "2026-11-24"
 MEASURED = [(FIRST, machines.FIRST), (DATA / "2026-11-30", machines.SECOND)]
+CONNECTIONS = 20
+"""Of the calibration's paced client."""
 PROFILES = Path(profile.__file__).parents[2] / "configs" / "timing"
 
 opened: list[str] = []
@@ -148,10 +153,31 @@ def test_a_load_without_pause_slows_the_start_of_a_pod_as_it_was_measured(data, 
     measured = [np.median(busy[part][step]) / np.median(idle[part][step]) for part, step in steps]
     own = 2 * timing.node_utilisation
     env = simpy.Environment()
-    cpu = NodeCpu(env, cores=2, operation_cores=timing.operation_cores, others=lambda: own + 2)
+    cpu = NodeCpu(env, cores=2, operation_cores=timing.operation_cores, slowdown=lambda k: (k + own + 2) / 2)
     env.process(cpu.work(1.0))
     env.run()
     assert env.now == pytest.approx(np.median(measured), rel=0.2)
+
+
+def test_a_paced_load_slows_the_start_of_a_container_as_it_was_measured():
+    """Beside the paced client of cycles-replace, and after the deletion's burst, over cycles-idle; both machines."""
+    measured, modelled = [], []
+    for data, name in MEASURED:
+        timing = load_timing(name, beside=PROFILES)
+        (idle, _), (paced, _) = (
+            profile.steps_of(data, f"cycles-{which}-1.csv") for which in ("idle", "replace")
+        )
+        measured.append(np.median(paced["pause_to_server"]) / np.median(idle["pause_to_server"]))
+        cpu = timing.request_cpu_s
+        per_s = CONNECTIONS / THINK_MEAN_S
+        utilisation = per_s * (cpu["plain"] + cpu["nginx"] + cpu["wakeups"]) / 2
+        load = NodeLoad(timing, cores=2)
+        load.traffic = SimpleNamespace(
+            over=False, saturating=False, has_proxy=False, share_at_work=1.0, utilisation=utilisation
+        )
+        modelled.append(load.slowdown(timing.operation_cores))
+    assert np.mean(modelled) == pytest.approx(np.mean(measured), rel=0.05)
+    assert modelled == pytest.approx(measured, rel=0.1)
 
 
 def test_servers_fall_behind_after_a_deletion_as_was_measured():
