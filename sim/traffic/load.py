@@ -493,10 +493,15 @@ class Traffic:
 
     @property
     def n_runnable(self) -> float:
-        """Processes that want a core under a client without pause: the node's own, the client, one of each tier."""
-        known = (self.n_standing, self.time_waits.known)
+        """Processes that want a core under a client without pause: the node's own, the client, one of each tier.
+
+        Where every connect is refused, nobody but the client has anything to do.
+        """
+        in_vain = all(refusal(server) is not None for server in self.targets(0))
+        known = (self.n_standing, self.time_waits.known, in_vain)
         if known != self._runnable[0]:
-            self._runnable = (known, 1 + min(self.n_at_work, 2 + int(self.has_proxy)))
+            n_processes = 1 if in_vain else 2 + int(self.has_proxy)
+            self._runnable = (known, 1 + min(self.n_at_work, n_processes))
         return self._runnable[1]
 
     @property

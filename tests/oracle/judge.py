@@ -286,12 +286,12 @@ class Judge:
 
     @property
     def n_runnable(self) -> int:
-        """Processes of the node that want a core: its own, the client and one of each tier."""
+        """Processes of the node that want a core: its own, the client and, unless all is refused, one of each tier."""
         self._catch_up()
         return self._n_runnable()
 
     def _n_runnable(self) -> int:
-        return 1 + min(self._n_at_work(), 2 + int(self.has_proxy))
+        return 1 + min(self._n_at_work(), 1 if self._all_refuse() else 2 + int(self.has_proxy))
 
     @property
     def share_at_work(self) -> float:

@@ -319,6 +319,17 @@ def test_connections_that_wait_for_a_dead_address_are_not_at_work():
     assert tiny.traffic.n_at_work == 0
 
 
+def test_only_the_client_works_where_every_connect_is_refused():
+    """Beside the node's own work two processes want a core, client and server; of a dead pod's address one."""
+    load = replace(PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10, keep_alive=False)
+    tiny = Tiny(load, pods=1, timing=replace(TIMING, p_time_wait_refuses=0.0))
+    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=1000.0))
+    tiny.run(0.9)
+    assert tiny.traffic.n_runnable == 3
+    tiny.run(1.9)
+    assert tiny.traffic.n_runnable == 2
+
+
 def test_connections_that_pause_before_the_next_attempt_are_not_at_work():
     """HAProxy waits a second after a refusal before it asks the only server again."""
     load = replace(PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10)
