@@ -17,8 +17,8 @@ WITHOUT_CPU = frozenset({
 })  # fmt: skip
 """What a busy client does not stretch here: waits by the clock; the way of a deletion to the signal, 22 ms with ab at
 full speed as without (validation/calibration/data/2026-11-24/pod-stop-ab.csv); the end of a server, hardly slower under
-ab than without it (what is, the profile's `saturated` gives as measured); and the starts and ends of pods, which share
-the cores with the load (cluster/node_cpu.py)."""
+ab than without it; and the starts and ends of pods, which share the cores with the load (cluster/node_cpu.py). What is
+slower still under a client without pause the profile's `saturated` gives as measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,20 @@ def test_a_paced_load_slows_the_start_of_a_container_as_it_was_measured():
     assert modelled == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.parametrize(("data", "name"), MEASURED)
+def test_a_start_under_a_load_without_pause_takes_as_long_as_was_measured(data, name):
+    """From bound to the server's process, mean of cycles-busy: the profile's `saturated`, stretched by the cores."""
+    timing = load_timing(name, beside=PROFILES)
+    start, _ = profile.steps_of(data, "cycles-busy-1.csv")
+    whole_s = [a + b for a, b in zip(start["bound_to_pause"], start["pause_to_server"], strict=True)]
+    measured_s = np.mean([s for s in whole_s if s < profile.RETRIED_S + 1.0])
+    load = NodeLoad(timing, cores=2)
+    load.traffic = SimpleNamespace(over=False, saturating=True, n_runnable=3)
+    slowdown = load.slowdown(timing.operation_cores)
+    own_s = timing.saturated["sandbox"].mean_s + timing.saturated["container_start"].mean_s
+    assert timing.saturated["volume_wait"].mean_s + slowdown * own_s == pytest.approx(measured_s, rel=0.1)
+
+
 def test_servers_fall_behind_after_a_deletion_as_was_measured():
     """What ab makes in the half second after a pod is replaced beside its servers, kept or new connections alike."""
     data, name = MEASURED[-1]

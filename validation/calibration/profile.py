@@ -36,11 +36,17 @@ FIRST_MOUNTS: Final = "first-mounts.csv"
 LATE_MOUNT: Final = "{quantiles: [0ms, 0ms, 0ms, 0ms, 0ms, 0ms, 0ms, 0ms, 200ms, 1s, 1.5s]}"
 LATE_S: Final = 0.3
 """A mount later than this was tried again."""
+POLL_S: Final = 0.3
+"""The kubelet asks so often whether a pod's volumes are there (kubernetes v1.34 pkg/kubelet/volumemanager)."""
 BEFORE_CNI_S: Final = 0.050
 """Of RunPodSandbox, before the CNI plugin runs: what bound-to-CNI leaves when the volume wait is taken at 300 ms."""
+AB_AND_A_SERVER: Final = 2
+"""Processes that a client without pause keeps runnable."""
 UNMEASURED_CPU: Final = "requests: 300.0e-6, go-http: 20.0e-6, generic: 30.0e-6"
 CLOSE_US: Final = 200.0
 """Two bounds further apart than this say little: the client had been off its core in between."""
+RETRIED_S: Final = 2.0
+"""A mount that failed is tried again after half a second, and then after ever longer times: another thing than slow."""
 STALE_S: Final = 1.0
 """An EndpointSlice that comes so late was held back by a stale cache, and the model holds it back itself."""
 LOST_KICK_S: Final = 0.5
@@ -113,12 +119,18 @@ def _word_wakes(data: Path) -> str:
                   f"{n} of {len(rows)} stops: word written as the worker became runnable; (k+1)/(n+2)")  # fmt: skip
 
 
-def _saturated(data: Path) -> str:
+def _saturated(data: Path, own_share: float) -> str:
     """What is slower still under a client that takes all the CPU it gets, and is no matter of sharing it fairly."""
     during, at_rest = (_stops(data / f"pod-stop-ab{end}.csv") for end in ("", "-hook"))
+    start, stop = steps_of(data, "cycles-busy-*.csv")
+    waits_s, slowdown = _polled_s(start), _slowdown_by_ab(data, own_share)
     values = "".join(
         f"      {name}: {_quantiles(samples_s)}\n"
         for name, samples_s in (
+            ("volume_wait", waits_s),
+            ("sandbox", [s / slowdown + BEFORE_CNI_S for s in start["cni_to_pause"]]),
+            ("container_start", [s / slowdown for s in start["pause_to_server"]]),
+            ("exit_to_netns_gone", [s / slowdown for s in stop["exit_to_netns_gone"]]),
             ("signal_heard", _heard(during)),
             ("signal_heard_at_rest", _heard(at_rest)),
             ("core_wait", _waited(during)),
@@ -126,8 +138,27 @@ def _saturated(data: Path) -> str:
         )
     )
     n = f"n={len(during)} and {len(at_rest)}"
-    source = json.dumps(f"measured, {n}; pods deleted under ab -k -c 10, without preStop and after 2.5 s")
+    source = json.dumps(
+        f"measured, {n}; pods deleted under ab -k -c 10, without preStop and after 2.5 s; volume_wait to "
+        f"exit_to_netns_gone: n={len(waits_s)}, pods started and deleted beside its servers; waits in whole polls of "
+        f"300 ms, the others less what sharing the cores makes of them, {slowdown:.2f} times as long"
+    )
     return f"  saturated:\n    value:\n{values}    source: {source}\n"
+
+
+def _slowdown_by_ab(data: Path, own_share: float) -> float:
+    """Of one start beside the node's own work, ab and a server: what the model makes of it itself."""
+    cores = _cores(data)
+    return max(1.0, own_share + (AB_AND_A_SERVER + _cores_of_one(data, own_share)) / cores)
+
+
+def _polled_s(start: Steps) -> list[float]:
+    """Volume waits of pods that start under ab: as many whole polls as fit in; mounts that were tried again left out.
+
+    What is left of a poll is the sandbox's, which the load slows down as well.
+    """
+    polls = [max(1, int(wait_s / POLL_S)) for wait_s in start["bound_to_cni"]]
+    return [n * POLL_S for n in polls if n * POLL_S < RETRIED_S]
 
 
 def _deaf_from(row: Mapping[str, float]) -> float:
@@ -172,26 +203,35 @@ def _own_share(data: Path) -> float:
     return float(np.mean(shares))
 
 
-def _operation_cores(data: Path, own_share: float) -> str:
-    """Cores that one start or end keeps busy: from how much slower three at once are than one.
-
-    Processor sharing: n operations of k cores each on c cores, of which the node's own work wants w, take
-    (n k + w) / c times as long as one.
-    """
+def _slower_in_threes(data: Path) -> list[float]:
+    """How much longer sandbox, container and network namespace take of three pods at once than of one."""
     alone, three = steps_of(data, "cycles-idle-*.csv"), steps_of(data, "cycles-three-*.csv")
-    ratios = [
+    return [
         float(np.median(of_three[step]) / np.median(of_one[step]))
         for of_one, of_three in zip(alone, three, strict=True)
         for step in ("cni_to_pause", "pause_to_server", "exit_to_netns_gone")
         if step in of_one
     ]
+
+
+def _cores_of_one(data: Path, own_share: float) -> float:
+    """Cores that one start or end keeps busy: from how much slower three at once are than one.
+
+    Processor sharing: n operations of k cores each on c cores, of which the node's own work wants w, take
+    (n k + w) / c times as long as one.
+    """
     cores = _cores(data)
-    own = own_share * cores
-    n = len(three[0]["cni_to_pause"])
-    found = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    return _value("operation_cores", f"{(cores * float(np.median(ratios)) - own) / 3:.2f}",
+    return cores * (float(np.median(_slower_in_threes(data))) - own_share) / 3
+
+
+def _operation_cores(data: Path, own_share: float) -> str:
+    cores = _cores(data)
+    n = len(steps_of(data, "cycles-three-*.csv")[0]["cni_to_pause"])
+    found = ", ".join(f"{ratio:.2f}" for ratio in _slower_in_threes(data))
+    return _value("operation_cores", f"{_cores_of_one(data, own_share):.2f}",
                   f"n={n}; three pods at once against one: sandbox, container and network namespace take "
-                  f"{found} times as long on {cores} cores, of which the node's own work wants {own:.2f}")  # fmt: skip
+                  f"{found} times as long on {cores} cores, of which the node's own work wants "
+                  f"{own_share * cores:.2f}")  # fmt: skip
 
 
 def _controllers(start: Steps, stop: Steps, data: Path) -> list[str]:
@@ -362,7 +402,7 @@ def _rest(data: Path) -> list[str]:
         *_server_end(data / "pod-stop-paced.csv", "", "pods deleted without preStop"),
         *_server_end(data / "pod-stop-paced-hook.csv", "_at_rest", "preStop of 2.5 s"),
         _word_wakes(data),
-        _saturated(data),
+        _saturated(data, _own_share(data)),
         _value("round_trip", "{lognormal: {median: 100us, p95: 250us}}",
                "n=14076 connects to a pod from a Python loop 160 us (5 to 95 % 112 to 290), some 60 us of it Python's"),
     ]  # fmt: skip
