@@ -131,14 +131,14 @@ class Arrivals:
             return None
         if self._suspect is not None and not self._good_ways(self._suspect):
             return None
-        calm = _Calm(float(self._env.now))
+        all_ways: dict[Connection, list[Way]] = {}
         for connection in self._idle:
-            ways = self._good_ways(connection)
-            if not ways:
+            if not (ways := self._good_ways(connection)):
                 self._suspect = connection  # asked first from now on
                 return None
-            calm.add(connection, ways)
-        n_busy = self.rate_per_s * traffic.pace(calm.ways[self._idle[0]]).mean_s
+            all_ways[connection] = ways
+        n_busy = self.rate_per_s * traffic.pace(all_ways[self._idle[0]]).mean_s
+        calm = _Calm(float(self._env.now))
         calm.pool_is_ample = (
             len(self._idle) - n_busy > 3 + 6 * n_busy**0.5
             and len(traffic.connections) <= traffic.load.connections
@@ -147,6 +147,8 @@ class Arrivals:
             calm.newcomers = self._idle[0].cruise.ways_of_a_new_link()
             if not calm.newcomers or not all(way.target.healthy for way in calm.newcomers):
                 return None
+        for connection, ways in all_ways.items():  # none rests for a calm that does not come
+            calm.add(connection, ways)
         return calm
 
     @staticmethod

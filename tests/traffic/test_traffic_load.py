@@ -381,3 +381,27 @@ def test_a_newcomer_of_the_calm_that_a_stop_ends():
     tally = tiny.run()
     assert tally.n_ok == pytest.approx(80, abs=3)  # those of the first second that had 0.2 s left
     assert tally.n_requests + tally.n_open == 300
+
+
+def test_nothing_rests_for_a_calm_that_does_not_come():
+    """A small pool, kept connections behind a proxy: no calm. Other rules then meet nobody in a request of its own."""
+    slow = replace(APP, service_time=Constant(value_s=0.03))
+    load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=300.0), connections=20, duration_s=4.0)
+    tiny = Tiny(load, image=slow, pods=4, haproxy="option http-keep-alive")
+    for at_s, pods in ((1.0, tiny.pods[:3]), (2.0, tiny.pods[1:]), (3.0, tiny.pods[:2])):
+        tiny.at(at_s, tiny.route, pods)
+    tiny.at(3.5, lambda: _no_link_is_lost(tiny))
+    tally = tiny.run()
+    assert tally.n_requests + tally.n_open == pytest.approx(1200, abs=1)
+    assert tiny.attached() == {}
+
+
+def _no_link_is_lost(tiny):
+    """Whatever a server holds is somebody's."""
+    known = {
+        link
+        for conn in tiny.traffic.connections
+        for link in (conn.link, conn.hop.link, *conn.hop.kept.values())
+    }
+    for pod in tiny.pods:
+        assert set(tiny.server(pod).connections) <= known
