@@ -90,7 +90,8 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "takes the pod's interface and route away",
     ),
     Cause.PROXY_CONNECT_WAIT: Explanation(
-        happens="The proxy waited for a vanished pod longer than the client waited for its answer.",
+        happens="The proxy waited for a vanished pod, or a Service without endpoints, longer than the client waited "
+        "for its answer.",
         change="add a preStop sleep to the pods; lower the proxy's `timeout connect` well below the client's timeout "
         "so that a retry comes in time",
         costs="each old pod lives that much longer",

@@ -1,13 +1,45 @@
 """The state of one running HAProxy: its servers as it sees them. Checks and DNS change it, traffic reads it."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from numpy.random import Generator
 
 from sim.errors import UnsupportedInput
 from sim.scenario.model import HAProxyBackend, HAProxyConf, HAProxyFrontend, HAProxyServer
 from sim.world import Pod, RuleTable, Server, World
+
+ICMP_EVERY_S: Final = 1.0
+"""net.ipv4.icmp_ratelimit: so often a node sends an ICMP error to one address."""
+ICMP_AT_ONCE: Final = 6
+"""And so many together after a quiet time (Linux net/ipv4/inetpeer.c, XRLIM_BURST_FACTOR)."""
+DEAF_TO_FIRST_REJECTION: Final = ((2, 2), (3, 0))
+"""From this branch on, before that one, ICMP in answer to the first SYN ends no connect (7deff246c, b4734c2bd)."""
+HEARS_FIRST_REJECTION_FROM: Final = {(2, 4): 27, (2, 6): 18, (2, 8): 10, (2, 9): 8}
+"""Except from this patch level of a branch on: the first after b4734c2bd, of 2024-04-09."""
+_PATCH_LEVELS: Final = {(2, 6): 12}
+"""Of a branch that is named without one: Debian 12's, on which what is said of 2.6 was tried; else the last one."""
+
+
+class Rejections:
+    """Which SYNs of one pod are told that a Service without endpoints rejects them; the others meet silence.
+
+    The rule's answer is an ICMP error, and a node sends few of those to one address: of 30 connects at once 6 are told,
+    then one a second, from network namespace to network namespace (Linux 6.18; a loopback device has no limit).
+    """
+
+    def __init__(self) -> None:
+        self._credit_s = ICMP_AT_ONCE * ICMP_EVERY_S
+        self._at_s = 0.0
+
+    def told(self, now_s: float) -> bool:
+        """Whether the SYN of now is."""
+        passed_s, self._at_s = max(0.0, now_s - self._at_s), max(now_s, self._at_s)
+        self._credit_s = min(self._credit_s + passed_s, ICMP_AT_ONCE * ICMP_EVERY_S)
+        told = self._credit_s > ICMP_EVERY_S - 1e-9  # SYNs a second apart, in floating point
+        if told:
+            self._credit_s -= ICMP_EVERY_S
+        return told
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +82,7 @@ class Proxy:
     """Round-robin pointer, shared by all requests."""
     waiting: list[Any] = field(default_factory=list)
     """The connections that wait for a free server (`maxconn`), in order."""
+    rejections: Rejections = field(default_factory=Rejections)
     _affine: dict[str, Server] = field(default_factory=dict)
     _hash: int | None = None
 
@@ -69,6 +102,16 @@ class Proxy:
         if self._affine.get(server.service) not in possible:  # the proxy's pod is one source address
             self._affine[server.service] = possible[self._draw(len(possible))]
         return (self._affine[server.service],)
+
+    def hears_rejection(self, now_s: float, *, first_syn: bool) -> bool:
+        """Whether a SYN of now, to a Service without endpoints, ends its connect; else it is as if unanswered.
+
+        ICMP in answer to the first SYN comes while connect() still holds the socket, which makes it a soft error
+        (Linux net/ipv4/tcp_ipv4.c, tcp_v4_err): poll says error, connect() says "already". HAProxy 2.2 to 2.6.17
+        then polls anew, without pause, until the next SYN's ICMP, which ends it (tried on 2.6.12: a check of `inter 2s`
+        fails after 1.03 s, one of `inter 1s` by its time-out; 3.0.11 fails at once).
+        """
+        return self.rejections.told(now_s) and (not first_syn or _hears_first_rejection(self.version))
 
     @property
     def source_hash(self) -> int:
@@ -178,6 +221,11 @@ def _refuse_what_is_not_modelled(conf: HAProxyConf, where: str) -> None:
 
 
 def _version(text: str) -> tuple[int, int, int]:
-    """Without a patch level it is the last one."""
     major, minor, *patch = (int(part) for part in text.split(".")[:3])
-    return major, minor, patch[0] if patch else 999
+    return major, minor, patch[0] if patch else _PATCH_LEVELS.get((major, minor), 999)
+
+
+def _hears_first_rejection(version: tuple[int, int, int]) -> bool:
+    branch, patch = version[:2], version[2]
+    begins, ends = DEAF_TO_FIRST_REJECTION
+    return not begins <= branch < ends or patch >= HEARS_FIRST_REJECTION_FROM.get(branch, float("inf"))

@@ -172,24 +172,31 @@ class ProxyWatch:
         """One connect (and request): refused fails at once, silence when its time is over.
 
         `inter` bounds connect and reply together; with `timeout check` `timeout connect` bounds the connect too
-        (src/tcpcheck.c:1270-1313).
+        (src/tcpcheck.c:1270-1313). A SYN that the rules reject may go unheard: the next one meets the rules of then.
         """
         left_s = check.inter_s
         if check.timeout_check_s is not None and proxy.backend.timeout_connect_s is not None:
             left_s = min(left_s, proxy.backend.timeout_connect_s)
+        first_syn = True
         while True:
             possible = proxy.targets(self._world, backend)
             target = possible[int(delays.rng.integers(len(possible)))] if possible else None
-            silent = target is not None and target.phase is ServerPhase.VANISHED
-            if not silent or self._timing.vanished is Vanished.UNREACHABLE:
+            if target is None:
+                now_s = float(self._env.now)
+                silent = not backend.is_slot and not proxy.hears_rejection(now_s, first_syn=first_syn)
+            else:
+                unreachable = self._timing.vanished is Vanished.UNREACHABLE
+                silent = target.phase is ServerPhase.VANISHED and not unreachable
+            if not silent:
                 yield self._env.timeout(delays("round_trip"))
-                return target is not None and not silent and check_passes(target, check)
-            redrawn = self._timing.vanished is Vanished.SILENCE_REDRAWN and not backend.is_slot
-            if not redrawn or left_s <= SYN_AGAIN_S:
+                return target is not None and check_passes(target, check)
+            pinned = target is not None and self._timing.vanished is not Vanished.SILENCE_REDRAWN
+            if pinned or backend.is_slot or left_s <= SYN_AGAIN_S:
                 yield self._env.timeout(left_s)
                 return False
             yield self._env.timeout(SYN_AGAIN_S)
             left_s -= SYN_AGAIN_S
+            first_syn = False
 
     def _set(self, proxy: Proxy, backend: BackendServer, *, up: bool) -> None:
         if backend.up != up:

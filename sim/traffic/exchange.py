@@ -557,14 +557,15 @@ class Connection:
         self,
         waiting: Generator[simpy.Event, Any, Any],
         ends_s: float,
-        server: Server,
+        server: Server | None,
         proxy: Proxy | None = None,
         *,
         leaves_port: bool = True,
     ) -> Steps:
         """Go through *waiting*, up to *ends_s*, for *server*'s vanished address; then the socket is closed.
 
-        *leaves_port*: connection tracking still knows where its port leads.
+        *server*: None for a Service without endpoints, of whose rejection nothing is heard. *leaves_port*: connection
+        tracking still knows where its port leads.
 
         Raises
         ------
@@ -579,11 +580,12 @@ class Connection:
             if not self.traffic.kind.gives_up or (proxy is not None and self._deadline_s > ends_s):
                 raise
             seen, cause, stage = _UNANSWERED if proxy is None else _UNANSWERED_BEHIND
-            raise HungAtTheEnd(Failed(seen, cause, stage, server.pod.name)) from None
+            pod = None if server is None else server.pod.name
+            raise HungAtTheEnd(Failed(seen, cause, stage, pod)) from None
         finally:
             self.hangs = False
             self.traffic.old_ports.hangs(-1)
-            if leaves_port:
+            if leaves_port and server is not None:
                 self.traffic.old_ports.leave(self, server, proxy)
 
     def stand(self, waiting: Generator[simpy.Event, Any, Any]) -> Steps:

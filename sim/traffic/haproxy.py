@@ -294,25 +294,30 @@ class _Attempt:
 def _one_attempt(
     conn: "Connection", proxy: Proxy, line: BackendServer, attempt: _Attempt, connect_s: float | None
 ) -> Steps:
-    """One connect to *line*: a SYN, and again while nothing answers, until `timeout connect`."""
+    """One connect to *line*: a SYN, and again while no answer is heard, until `timeout connect`."""
     traffic = conn.traffic
     limit_s = min(proxy.backend.timeout_connect_s or SYN_GIVES_UP_AFTER_S, SYN_GIVES_UP_AFTER_S)
     yield from conn.spend(
         Stage.IN_SERVICE, traffic.round_trip_s(conn.rng) if connect_s is None else connect_s
     )
     began_s = float(conn.env.now)
-    for gap_s in SYN_AGAIN_AFTER_S:
+    for n_before, gap_s in enumerate(SYN_AGAIN_AFTER_S):
         possible = proxy.targets(traffic.world, line)
         forced = attempt.forced if attempt.forced in possible else None
         target = (None if line.is_slot else conn.take_old_port()) or forced or pick(possible, conn.rng)
         attempt.forced = None
         attempt.pod = target.pod.name if target is not None else None
-        if target is None or refusal(target) is not None:
+        if target is None:
+            if line.is_slot or proxy.hears_rejection(float(conn.env.now), first_syn=n_before == 0):
+                return
+            answer = Vanished.SILENCE_REDRAWN  # rejected before connection tracking confirms it
+        elif refusal(target) is not None:
             return
-        if not is_silent(target):
+        elif not is_silent(target):
             attempt.server = target
             return
-        answer = vanished_answer(traffic.timing.vanished, forwarded=True)
+        else:
+            answer = vanished_answer(traffic.timing.vanished, forwarded=True)
         if answer is Vanished.UNREACHABLE:
             return
         conn.waits_for(Cause.PROXY_CONNECT_WAIT)

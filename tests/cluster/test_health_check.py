@@ -40,7 +40,7 @@ from sim.scenario.model import (
     Recreate,
 )
 from sim.scenario.timing import Vanished
-from sim.world import ServerPhase
+from sim.world import RuleTable, ServerPhase
 
 # ---------------------------------------------------------------- the counter
 
@@ -155,11 +155,11 @@ T = {"round_trip": 0.001, "signal_delivery": 0.020, "fast_stop": 0.003, "exit_to
 SLEEP = Hook(kind=HookKind.SLEEP, duration_s=4.0)
 
 
-def proxied(line, app, *updates, services=None, proxies=1, timing=None, seed=0, **conf):
+def proxied(line, app, *updates, services=None, proxies=1, timing=None, seed=0, version="2.6", **conf):
     """App pods behind HAProxy."""
     proxy = deployment(haproxy_container(line, **conf), name="proxy", replicas=proxies)
     services = services or (service(), service("proxy"))
-    images = {ref: nginx_image(ref) for ref in (RED, BLUE)} | {"haproxy": haproxy_image()}
+    images = {ref: nginx_image(ref) for ref in (RED, BLUE)} | {"haproxy": haproxy_image(version=version)}
     return SmallWorld(
         scenario(
             app, proxy, services=services, images=images, updates=updates, load=load_of(service="proxy")
@@ -240,6 +240,43 @@ def test_how_long_silence_takes(check, connect_s, vanished, expected_s):
     world.run(20.0)
     first_down = world.times("server_down")[0] - 3.0
     assert expected_s < first_down + 1e-9 <= 2.0 + 0.01 + expected_s
+
+
+@pytest.mark.parametrize(
+    ("version", "inter_s", "expected_s"),
+    [
+        ("2.6", 2.0, 1.001),
+        ("2.6", 1.0, 1.0),
+        ("2.6.18", 2.0, 0.001),
+        ("3.0", 2.0, 0.001),
+        ("2.0", 1.0, 0.001),
+    ],
+)
+def test_how_long_a_rejected_check_takes(version, inter_s, expected_s):
+    """ICMP in answer to the first SYN is a soft error; 2.6.12 waits on, for the next SYN or until its time is over.
+
+    The times from one failed check to the next, each an interval after the end of the last.
+    """
+    line = cluster_line(inter_s=inter_s, fall=4, fastinter_s=7.0)
+    world = proxied(line, deployment(replicas=1), version=version).run(3.0)
+    world.world.set_rules(0, "app", RuleTable())
+    world.run(3.0 + inter_s + 3 * (7.0 + expected_s) + expected_s + 0.01)
+    [down_s] = world.times("server_down")
+    first_s = down_s - 3.0 - 3 * (7.0 + expected_s) - expected_s
+    assert -1e-6 <= first_s <= inter_s + 1e-6
+
+
+def test_a_check_in_time_for_new_rules_passes():
+    """A rejected SYN that nothing was heard of is sent again after a second, to whom the rules name by then."""
+    world = proxied(cluster_line(inter_s=2.0, fall=1), deployment(replicas=1), version="2.6").run(3.0)
+    [proxy] = world.plane.proxy_watch.proxies.values()
+    table = world.world.rules(0, "app")
+    world.world.set_rules(0, "app", RuleTable())
+    world.run(3.9)
+    world.world.set_rules(0, "app", table)
+    world.run(20.0)
+    assert proxy.usable
+    assert world.times("server_down") == []
 
 
 def test_a_check_that_never_passes_is_down_from_the_start():

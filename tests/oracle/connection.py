@@ -412,14 +412,18 @@ class Connection:
         self,
         ports: Ports | None,
         port: int,
-        host: Host,
+        host: Host | None,
         steps: Generator[float, Any, Any],
         unanswered: Failed,
     ) -> Steps:
-        """*steps*, during which *host* answers no SYN from *port*; a load that ends meanwhile still waits for it."""
+        """*steps*, during which *host* answers no SYN from *port*; a load that ends meanwhile still waits for it.
+
+        Without a host, and so without *ports*: nothing was heard of a rejection.
+        """
         began_s = self.clock.now_s
         self.unanswered, self.stands = unanswered, True
         if ports is not None:
+            assert host is not None
             ports.hold(port, host)
         try:
             yield from steps

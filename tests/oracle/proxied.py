@@ -215,26 +215,36 @@ def _attempt(
     gives_up_s = clock.now_s + min(limit_s, sum(SYN_GAPS_S))
     port, remembered = (0, None) if line.live.is_slot else proxy.ports.take(clock.now_s)
     host: Host | None = None
-    for gap_s in SYN_GAPS_S:
+    for n_syns, gap_s in enumerate(SYN_GAPS_S, start=1):
         host = remembered or judge.pick_behind(proxy, line)
-        if host is None or refusal(host) is not None:
-            return None, False, None if host is None else host.pod
-        if host.phase is not ServerPhase.VANISHED:
+        if host is None:
+            told = line.live.is_slot or proxy.live.rejections.told(clock.now_s)
+            if told and (n_syns > 1 or line.live.is_slot or _minds_soft_errors(proxy)):
+                return None, False, None
+        elif refusal(host) is not None:
+            return None, False, host.pod
+        elif host.phase is not ServerPhase.VANISHED:
             return host, False, host.pod
-        if judge.vanished is Vanished.UNREACHABLE:
+        elif judge.vanished is Vanished.UNREACHABLE:
             return None, False, host.pod
         conn.late_by = Cause.PROXY_CONNECT_WAIT
-        pinned = judge.vanished is Vanished.SILENCE_PINNED
+        pinned = host is not None and judge.vanished is Vanished.SILENCE_PINNED
         again_s = gives_up_s if pinned else min(clock.now_s + gap_s, gives_up_s)
         waiting = conn.spend(Stage.IN_SERVICE, again_s - clock.now_s)
         unanswered = None
         if conn.deadline_s <= again_s:
-            unanswered = Failed(Seen.ANSWER_TIMEOUT, Cause.PROXY_CONNECT_WAIT, Stage.IN_SERVICE, host.pod)
+            pod = None if host is None else host.pod
+            unanswered = Failed(Seen.ANSWER_TIMEOUT, Cause.PROXY_CONNECT_WAIT, Stage.IN_SERVICE, pod)
         ports = proxy.ports if pinned and not line.live.is_slot else None
         yield from conn.hang(ports, port, host, waiting, unanswered)
         if again_s >= gives_up_s:
             break
     return None, True, None if host is None else host.pod
+
+
+def _minds_soft_errors(proxy: Proxy) -> bool:
+    """Whether a connect ends on EPOLLERR while connect() says EALREADY (src/sock.c, sock_conn_check)."""
+    return proxy.version < (2, 2) or (2, 6, 18) <= proxy.version < (2, 7) or proxy.version >= (3, 0)
 
 
 # ---------------------------------------------------------------- which line

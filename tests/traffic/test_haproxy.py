@@ -73,6 +73,47 @@ def test_silent_attempts_pay_the_connect_timeout_and_no_pause(stepwise):
     assert tally.failures[1].seen is Seen.HTTP_503  # the first of its client connection
 
 
+def rejected(version, *, connections=1, stepwise=True, until_s=None, **more):
+    """No endpoint from 10.25 s on."""
+    client = load(connections=connections, **more)
+    cfg = f"{CLOSE}\n  retries 3\n  timeout connect 5s"
+    tiny = Tiny(client, haproxy=cfg, proxy_image=version, stepwise=stepwise)
+    tiny.at(10.25, tiny.route, [])
+    return tiny, tiny.run(until_s)
+
+
+@pytest.mark.parametrize(("version", "takes_s"), [(V26, 7.0), (V30, 3.0)])
+def test_a_rejected_connect(version, takes_s, stepwise):
+    """Of the first SYN's ICMP 2.6.12 hears nothing: each of 4 attempts ends with the next one, 1 s later.
+
+    Tried on 2.6.12: 503 after 7.08 s.
+    """
+    _, tally = rejected(version, stepwise=stepwise, answer_timeout_s=60.0)
+    assert set(causes(tally)) == {"proxy_retries_exhausted"}
+    assert {f.seen for f in tally.failures} == {Seen.HTTP_503}
+    assert tally.n_failed > 1
+    assert np.diff([f.at_s for f in tally.failures]) == pytest.approx(1.0 + takes_s, abs=0.02)
+
+
+@pytest.mark.parametrize("version", [V26, V30])
+def test_most_rejections_are_silent(version, stepwise):
+    """A node sends one address 6 ICMP errors at once and then one a second: all others wait for `timeout connect`.
+
+    Tried on 2.6.12 beside its checks: of 20 requests 5 failed before 19 s had passed.
+    """
+    _, tally = rejected(version, connections=40, stepwise=stepwise, until_s=27.0, answer_timeout_s=60.0)
+    assert tally.n_failed <= 6 + 17  # heard of, were each the last of its request's 4
+
+
+def test_new_rules_end_the_silence(stepwise):
+    """The SYN a second later meets the rules of then; an answer takes that much longer, and nothing fails."""
+    tiny = Tiny(load(connections=40), haproxy=CLOSE, proxy_image=V26, stepwise=stepwise)
+    tiny.at(10.25, tiny.route, [])
+    tiny.at(13.25, tiny.route, tiny.pods)
+    tally = tiny.run()
+    assert tally.n_failed == 0
+
+
 def test_connect_timeout_unset_waits_for_the_kernel(stepwise):
     """Without `timeout connect` an attempt ends when the kernel gives its SYN up, after 131 s."""
     client = load(duration_s=400.0, answer_timeout_s=1000.0)
