@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ def set_aside(file: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        The disk takes no more, or the folder cannot be written to; *file* is as it was.
+        The disk takes no more, or the folder cannot be written to; it names *file*, which is as it was.
     """
     aside = file.with_name(f".{file.name}.{os.getpid()}.unfinished")
     try:
@@ -26,8 +26,15 @@ def set_aside(file: Path) -> Iterator[Path]:
         with aside.open("rb") as stream:
             os.fsync(stream.fileno())
         aside.replace(file)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(
+            error.errno, error.strerror, str(file)
+        ) from None  # a full disk's own error names no file
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing is there, or nothing can be removed there
+            aside.unlink()
 
 
 def write_whole(file: Path, text: str, *, option: str) -> None:

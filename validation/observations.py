@@ -195,12 +195,9 @@ def write_aside(path: Path, data: bytes) -> None:
     OSError
         It cannot be written there; what stood there stands.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with set_aside(path) as aside:
-            aside.write_bytes(data)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with set_aside(path) as aside:
+        aside.write_bytes(data)
 
 
 def make_ready(folder: Path) -> None:

@@ -24,10 +24,19 @@ def one_line_errors(command: str, *, interrupted: str) -> Iterator[None]:
         yield
     except InputError as error:
         _end(command, error, EXIT_INPUT, error)
-    except (ReplayError, LabError, OSError) as error:
+    except (ReplayError, LabError) as error:
         _end(command, error, EXIT_FAILED, error)
+    except OSError as error:
+        _end(command, _of_the_system(error), EXIT_FAILED, error)
     except KeyboardInterrupt as error:
         _end(command, f"interrupted; {interrupted}", EXIT_INTERRUPTED, error)
+
+
+def _of_the_system(error: OSError) -> str:
+    """The file and the reason, without the number."""
+    if not error.strerror:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _end(command: str, says: object, code: int, cause: BaseException) -> None:

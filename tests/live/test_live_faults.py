@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,12 @@ def validate(lab, folder, runs):
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
+
+
+def under_load(validating):
+    """Wait until the client sends."""
+    assert any(line.strip() == "load" for line in validating.stderr)
+    time.sleep(2)
 
 
 def as_found(lab):
@@ -171,3 +178,33 @@ def test_a_lab_that_is_killed(lab, tmp_path):
     [kept] = observations.read_all(tmp_path)
     assert (kept.scenario, observations.write(kept, tmp_path).read_bytes()) == ("earlier", before)
     as_found(type(lab).find(lab.name))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk with room for runs, and not much more."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "disk", disk], check=False).returncode:
+        pytest.skip("needs the right to mount a disk (root)")
+    yield disk
+    run(["umount", str(disk)])
+
+
+def test_a_disk_that_fills_up_under_load(lab, small_disk):
+    """The run cannot be kept: one line with its file, no part of it, what was kept before is whole."""
+    before = observations.write(observed(scenario="earlier"), small_disk)
+    kept = before.read_bytes()
+    validating = validate(lab, small_disk, runs=1)
+    under_load(validating)
+    with suppress(OSError), (small_disk / "filling").open("wb", buffering=0) as filling:
+        while filling.write(bytes(4096)):
+            pass
+    _, said = validating.communicate(timeout=300)
+    assert validating.returncode == 1
+    run_file = small_disk / "ka-sleep5-term" / "0001.json.gz"
+    assert said.strip().splitlines()[-1] == f"rollsim validate: {run_file}: No space left on device"
+    assert "Traceback" not in said
+    assert not [path for path in run_file.parent.iterdir() if not path.name.startswith("prediction")]
+    assert before.read_bytes() == kept
+    as_found(lab)

@@ -48,8 +48,9 @@ def test_a_full_disk_leaves_earlier_runs_whole(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as said:
         observations.write(observed(requests=1), tmp_path)
+    assert said.value.filename == str(path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
