@@ -20,6 +20,8 @@ UNREACHABLE: Final = re.compile(
 )
 """What kubectl says when the API server, or the store behind it, does not answer."""
 ASK_AGAIN_S: Final = 1.0
+ROLE: Final = "configs/rbac/validate.yaml"
+"""The rights that a replay needs where the user is not the administrator."""
 
 
 class ReplayError(Exception):
@@ -56,6 +58,8 @@ class Access:
             except CommandFailed as error:
                 said = error.output.strip().splitlines()
                 reason = said[-1] if said else str(error)
+                if "(Forbidden)" in reason:
+                    reason += f"; {ROLE} holds what it takes"
             self.require_lab()
             if time.monotonic() >= deadline_s or not UNREACHABLE.search(reason):
                 raise ReplayError(reason)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,6 +21,12 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 ROLE = CONFIGS / "rbac" / "validate.yaml"
 SCENARIO = CONFIGS / "observed" / "ka-sleep5-term.yaml"
 WHO = "rollsim-validator"
+NOBODY = 65534
+AS_NOBODY = [
+    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+]  # fmt: skip
+"""Reads every file, so that Python starts wherever it lies, and writes none: Docker's socket is closed to it."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -86,6 +94,37 @@ def test_the_shipped_role_suffices(lab, namespace, validator, tmp_path):
     assert {"pod", "slice", "deployment"} <= kinds
     assert not {"rules", "container", "link"} & kinds
     assert lab.kubectl("get", "namespaces", "-l", namespaces.LABEL, "-o", "name").split() == []
+
+
+def test_a_user_without_any_right(lab, kubeconfig_of, tmp_path):
+    """What is forbidden, and the file that would allow it, in the last line; nothing was made."""
+    done = validate(tmp_path, kubeconfig_of("nobody", "theirs"), "--client-image", bases.LOAD, "--yes")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("rollsim validate: Error from server (Forbidden)")
+    assert last.endswith(f"{ROLE.relative_to(CONFIGS.parent)} holds what it takes")
+    assert lab.kubectl("get", "namespaces", "-l", namespaces.LABEL, "-o", "name").split() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("command", [f"validate {SCENARIO}", "lab status", "lab up", "lab down"])
+def test_a_user_whom_docker_refuses(lab, command):
+    """One line that says so, never that nothing runs; the lab runs on."""
+    words = [*command.split(), "--name", lab.name]
+    with TemporaryDirectory(prefix="rollsim-") as cache:  # below tmp_path nobody could look
+        os.chown(cache, NOBODY, NOBODY)
+        done = subprocess.run(
+            [*AS_NOBODY, sys.executable, "-c", "from sim.cli import main; main()", *words],
+            env=os.environ | {"HOME": cache, "ROLLSIM_CACHE": cache},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    refused = f"rollsim {words[0]}: docker refuses this user: join its group, or run as root"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"{refused} \(permission denied [^\n]*\)\n", done.stderr), done.stderr
+    assert lab.runs
 
 
 def test_the_shipped_role_is_little(lab, namespace, validator):

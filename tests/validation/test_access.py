@@ -2,10 +2,11 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
-from validation.access import Access, ReplayError, alone_on, find_access
+from validation.access import ROLE, Access, ReplayError, alone_on, find_access
 from validation.lab.commands import LabError
 
 
@@ -68,6 +69,17 @@ def test_cleaning_up_waits_for_an_api_server_that_comes_back(tmp_path, monkeypat
         with pytest.raises(ReplayError, match=re.escape(says[-12:])):
             ask("delete", "pods", patient_s=patient_s)
     assert len(tried.read_text().splitlines()) == tries
+
+
+def test_who_may_not_is_told_what_rights_it_takes(tmp_path, monkeypatch):
+    """The API server's own line, and the file of the ClusterRole."""
+    kubectl_that_fails(tmp_path, 1, "Error from server (Forbidden): namespaces is forbidden")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(
+        ReplayError, match=r"^Error from server .*; configs/rbac/validate.yaml holds what it takes$"
+    ):
+        Access(context="theirs").kubectl("get", "namespaces")
+    assert (Path(__file__).parents[2] / ROLE).is_file()
 
 
 def test_a_kind_cluster_that_is_not_ours_needs_its_name_and_a_yes(monkeypatch):

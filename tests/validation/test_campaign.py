@@ -1,5 +1,6 @@
 """Kept runs against predictions: which belong together, what the command prints, how it ends."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -111,15 +112,30 @@ def test_a_host_without_docker(monkeypatch, path):
 
 
 def test_a_user_without_the_right_to_docker(tmp_path, monkeypatch):
-    """Docker's own words, on one line."""
-    says = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get"
-    (tmp_path / "docker").write_text(f"#!/bin/sh\nprintf '{says}\\nmore' >&2\nexit 1\n")
+    """What to do, and Docker's own words without its URLs, on one line."""
+    says = (
+        "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
+    )
+    (tmp_path / "docker").write_text(f"#!/bin/sh\nprintf '{says}: Get \"http://x\"\\nmore' >&2\nexit 1\n")
     (tmp_path / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     done = command(SCENARIO, "--name", "no-such-lab")
     assert done.exit_code == 1
-    assert says in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    refused = "docker refuses this user: join its group, or run as root"
+    assert done.stderr == f"rollsim validate: {refused} ({says})\n"
+
+
+@pytest.mark.parametrize("place", [None, "kept/0001.json.gz"])
+def test_a_disk_that_is_full_is_said_without_its_number(monkeypatch, place):
+    """File and reason, in words."""
+
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device", place)
+
+    monkeypatch.setattr(campaign, "cluster", full)
+    done = command(SCENARIO)
+    where = f"{place}: " if place else ""
+    assert (done.exit_code, done.stderr) == (1, f"rollsim validate: {where}No space left on device\n")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,13 @@ def docker(*args: str, stdin: str | None = None, timeout_s: float = 120.0, log: 
     return run(["docker", *args], stdin=stdin, timeout_s=timeout_s, log=log)
 
 
+def require_right(error: CommandFailed) -> None:
+    """Raise LabError where *error* is Docker's refusal of this user: it runs, and what runs on it is not known."""
+    if "permission denied" in error.output:
+        words = " ".join(error.output.split()).partition(": Get ")[0]
+        raise LabError(f"docker refuses this user: join its group, or run as root ({words})") from error
+
+
 def node_containers(name: str) -> tuple[str, ...]:
     """The running node containers of cluster *name*, control plane first; empty where there is none.
 
@@ -51,6 +58,7 @@ def node_containers(name: str) -> tuple[str, ...]:
             "--format", '{{.Label "' + KIND_ROLE_LABEL + '"}} {{.Names}}',
         )  # fmt: skip
     except CommandFailed as error:
+        require_right(error)
         why = " ".join(error.output.split()) or "no docker on this host"
         raise LabError(
             f"docker does not answer, so no cluster: rollsim lab up starts both ({why})"

@@ -7,8 +7,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from validation.lab.cluster import cache_dir, docker
-from validation.lab.commands import CommandFailed, LabError, run, succeeds, wait_until
+from validation.lab.cluster import cache_dir, docker, require_right
+from validation.lab.commands import CommandFailed, LabError, run, wait_until
 from validation.lab.steps import Steps
 
 IMAGES = Path(__file__).parent / "images"
@@ -40,8 +40,13 @@ def lacking_capabilities(status: str) -> list[str]:
 
 
 def docker_answers() -> bool:
-    """Whether a Docker daemon answers this user."""
-    return succeeds(["docker", "version", "--format", "{{.Server.Version}}"])
+    """Whether a Docker daemon answers; LabError where one runs that refuses this user."""
+    try:
+        docker("version", "--format", "{{.Server.Version}}", timeout_s=30)
+    except CommandFailed as error:
+        require_right(error)
+        return False
+    return True
 
 
 def ensure_docker(steps: Steps) -> None:
@@ -57,7 +62,7 @@ def ensure_docker(steps: Steps) -> None:
     if docker_answers():
         return
     if os.geteuid() != 0:
-        raise LabError("docker does not answer this user: start it, or join its group, or run as root")
+        raise LabError("docker does not answer: start it, or run as root")
     if shutil.which("dockerd") is None:
         raise LabError("docker does not answer, and there is no dockerd to start: start Docker first")
     with steps.step("start dockerd") as log:
