@@ -147,12 +147,13 @@ class Lab:
 
     @property
     def runs(self) -> bool:
-        """Whether the control plane's container still runs."""
+        """Whether every container of it still runs, the load client's too."""
+        ours = (*self.nodes, self.load_container)
         try:
-            said = docker("inspect", "--format", "{{.State.Running}}", self.node_container, timeout_s=20)
+            said = docker("inspect", "--format", "{{.State.Running}}", *ours, timeout_s=20)
         except CommandFailed:
             return False
-        return said.strip() == "true"
+        return said.split() == ["true"] * len(ours)
 
     def kubectl_command(self, *args: str) -> list[str]:
         """The command line of `kubectl ARGS`: for Popen, for example of a watch."""
