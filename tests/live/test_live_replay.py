@@ -1,5 +1,6 @@
 """A replay on the running lab: kept whole, and nothing left behind when it is killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -75,6 +76,18 @@ def test_ctrl_c_leaves_the_cluster_as_found(lab, tmp_path):
     assert namespaces(lab) == []
     assert not list(tmp_path.rglob("*.gz"))
     assert "clients.plain" not in lab.in_load("ps", "-ef")
+
+
+def test_a_port_that_is_taken(lab, namespace):
+    """The Service that has it is named; the namespace is gone."""
+    scenario = load_one(SLEEP5)
+    service = next(o for o in scenario.objects if o["kind"] == "Service")
+    name, port = service["metadata"]["name"], service["spec"]["ports"][0]["nodePort"]
+    lab.kubectl("-n", namespace, "apply", "-f", "-", input=json.dumps(service))
+    with pytest.raises(ReplayError, match=f"^NodePort taken: {port} belongs to service {namespace}/{name}$"):
+        replay.replay(scenario, Access(lab=lab))
+    remove_leftovers(Access(lab=lab))
+    assert namespaces(lab) == []
 
 
 def test_a_deployment_that_never_becomes_ready(lab):
