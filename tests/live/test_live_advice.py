@@ -39,7 +39,13 @@ def failed_before(path, lab, folder):
     return kept or [replayed(path, lab, folder)]
 
 
-@pytest.mark.parametrize("name", ["close-noprestop-quit", "close-slow-start", "proxy-retries-0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "close-noprestop-quit",
+        *(pytest.param(name, marks=pytest.mark.nightly) for name in ("close-slow-start", "proxy-retries-0")),
+    ],
+)
 def test_the_patched_manifests_lose_nothing(lab, tmp_path, name):
     """Real nginx, real client: some requests fail in every run of the files as they are, none after `git apply`."""
     matrix = shutil.copytree(MATRIX, tmp_path / "matrix")

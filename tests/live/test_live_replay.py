@@ -95,7 +95,7 @@ def test_a_deployment_that_never_becomes_ready(lab):
     broken = load_one(SLEEP5)
     deployment = next(o for o in broken.objects if o["kind"] == "Deployment")
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "rollsim/no-such-image:none"
-    with pytest.raises(ReplayError, match=r"did not become ready within 12 s: 0 of 3 pods ready \(.*Pull"):
-        replay.replay(broken, Access(lab=lab), limits=Limits(ready_s=12))
+    with pytest.raises(ReplayError, match=r"did not become ready within 20 s: 0 of 3 pods ready \(.*Pull"):
+        replay.replay(broken, Access(lab=lab), limits=Limits(ready_s=20))
     remove_leftovers(Access(lab=lab))
     assert namespaces(lab) == []
