@@ -73,7 +73,7 @@ def rows_kept(out):
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    "n_kills", [pytest.param(10, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.nightly)]
+    "n_kills", [pytest.param(4, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.nightly)]
 )
 def test_kills_at_random_moments(small, tmp_path, request, n_kills):
     """kill -9, again and again: nothing said to be done is lost, and the file is that of an undisturbed sweep."""
