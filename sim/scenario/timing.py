@@ -98,6 +98,9 @@ class Timing:
     request_cpu_s: Mapping[
         str, float
     ]  # CPU of one request by part: ab, wrk, nginx, haproxy, generic, connect
+    wakeups_cores: (
+        float  # most that the `wakeups` of a paced load take, however many requests: many share one
+    )
     operation_cores: float  # cores that the start or the end of one pod keeps busy
     node_utilisation: float  # share of the node's cores that a rollout takes without any load
     ab_spin_cpu_s: float  # one round of ab's poll loop on a connect in error
@@ -114,6 +117,7 @@ _SCALARS: Final = (
     "ab_spin_cpu_s",
     "node_utilisation",
     "operation_cores",
+    "wakeups_cores",
 )
 
 

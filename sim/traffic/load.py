@@ -653,11 +653,16 @@ class Traffic:
 
     @cached_property
     def utilisation(self) -> float:
-        """Share of the node's cores that the requests of a paced load take, without any update."""
+        """Share of the node's cores that the requests of a paced load take, without any update.
+
+        What serves it sleeps between two requests. To be woken costs the more a request the fewer there are: over the
+        rate the CPU is a line that does not begin at nothing (validation/calibration/data/2026-11-30/paced-cost.csv).
+        """
         client_s, *servers_s = self.request_cpu_s()
         cpu_s = sum(servers_s) + (0.0 if self.forwarded else client_s)
-        cpu_s += self.timing.request_cpu_s.get("wakeups", 0.0) * (2 if self.has_proxy else 1)
-        return cpu_s / self._request_every_s() / self._cores
+        per_s = 1 / self._request_every_s()
+        wakeups_s = self.timing.request_cpu_s.get("wakeups", 0.0) * (2 if self.has_proxy else 1)
+        return (cpu_s * per_s + min(wakeups_s * per_s, self.timing.wakeups_cores)) / self._cores
 
     def _saturated(self, connections: float, held: Held) -> tuple[float, float, float, float]:
         """A cycle, and its waits for the client's CPU, for the front tier's and for the app's. [s]

@@ -102,5 +102,6 @@ class Waits:
         if isinstance(self._load.arrivals, OpenLoop):
             every_s = 1 / self._load.arrivals.rate_per_s
         here_s = app_s + proxy_s + (client_s if self._client_is_here else 0.0)
-        here_s += self._timing.request_cpu_s["wakeups"] * (1 + self._has_proxy)
-        return here_s / every_s / self._cores
+        woken_s = self._timing.request_cpu_s["wakeups"] * (1 + self._has_proxy)
+        woken = min(woken_s / every_s, self._timing.wakeups_cores)
+        return (here_s / every_s + woken) / self._cores

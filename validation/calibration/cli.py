@@ -58,6 +58,11 @@ STEPS: Final = (
     ),
     Step("cycles-three-1.csv", "pod_cycles", ("--pods", "3", "--idle", "3", "--seconds", "150")),
     Step(
+        "three-replaced.csv",
+        "pod_cycles",
+        ("--replace", "--base", "4", "--pods", "3", "--period", "1", "--patience", "6", "--seconds", "160"),
+    ),
+    Step(
         "first-mounts.csv",
         "pod_cycles",
         ("--base", "0", "--pods", "3", "--idle", "3", "--seconds", "150"),
@@ -75,6 +80,7 @@ STEPS: Final = (
     Step("cycles-busy-1.csv", "pod_cycles", ("--busy", "--patience", "6", "--idle", "3", "--seconds", "150")),
     Step("beside-deletions.csv", "beside_deletions"),
     Step("steady.csv", "steady"),
+    Step("paced-cost.csv", "paced_cost"),
     Step("phases.csv", "phases"),
     Step("time-waits.csv", "time_waits"),
     Step("refused.csv", "refused"),

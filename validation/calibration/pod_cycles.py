@@ -1,8 +1,8 @@
 """Pods started and stopped one (or three) at a time: every step's time, on one clock.
 
 A Deployment is scaled up and down at random phases of the kubelet's and kube-proxy's one-second rhythms; no client
-uses it. `--busy` saturates the node meanwhile with ab against another Service. `--replace` deletes one pod instead,
-whose successor starts at the same time, under a paced client of the pods: what the node does at once in a rollout.
+uses it. `--busy` saturates the node meanwhile with ab against another Service. `--replace` deletes pods instead,
+whose successors start at the same time, under a paced client of the pods: what the node does at once in a rollout.
 """
 
 import argparse
@@ -124,24 +124,26 @@ def up_and_down(api: KubeApi, recorder: Recorder, options: argparse.Namespace) -
         raise TimeoutError("the pods were not removed within 40 s")
 
 
-def replace_one(api: KubeApi, recorder: Recorder, options: argparse.Namespace) -> None:
-    """One pod is deleted, and the ReplicaSet makes another.
+def replace_some(api: KubeApi, recorder: Recorder, options: argparse.Namespace) -> None:
+    """Pods are deleted one right after the other, and the ReplicaSet makes others.
 
     Raises
     ------
     TimeoutError
-        The pod was not removed.
+        They were not removed.
     """
     path = f"/api/v1/namespaces/{NAMESPACE}/pods"
     time.sleep(options.idle)
     pods = [p["metadata"]["name"] for p in api.call("GET", path)["items"]
             if p["metadata"]["labels"]["app"] == "calib" and not p["metadata"].get("deletionTimestamp")]  # fmt: skip
     begun_s = time.monotonic()
-    api.call("DELETE", f"{path}/{random.choice(pods)}")
-    recorder.add(begun_s, "delete.sent", "", f"{time.monotonic() - begun_s:.6f}")
-    wait(lambda: seen(recorder, "pod.ready", begun_s) >= 1, options.patience)
-    if not wait(lambda: seen(recorder, "pod.removed", begun_s) >= 1, 40):
-        raise TimeoutError("the pod was not removed within 40 s")
+    for name in random.sample(pods, options.pods):
+        sent_s = time.monotonic()
+        api.call("DELETE", f"{path}/{name}")
+        recorder.add(sent_s, "delete.sent", "", f"{time.monotonic() - sent_s:.6f}")
+    wait(lambda: seen(recorder, "pod.ready", begun_s) >= options.pods, options.patience)
+    if not wait(lambda: seen(recorder, "pod.removed", begun_s) >= options.pods, 40):
+        raise TimeoutError("the pods were not removed within 40 s")
 
 
 def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
@@ -172,7 +174,7 @@ def cycles(lab: Lab, options: argparse.Namespace) -> Recorder:
         while time.monotonic() < end_s:
             time.sleep(random.random() * 1.1)
             if options.replace:
-                replace_one(api, recorder, options)
+                replace_some(api, recorder, options)
             else:
                 up_and_down(api, recorder, options)
         now_s = time.monotonic()
