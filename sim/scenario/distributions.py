@@ -94,13 +94,14 @@ class Empirical:
     quantiles_s: tuple[float, ...]
 
     def draw_s(self, rng: Generator) -> float:
-        last = len(self.quantiles_s) - 1
-        place = float(rng.random()) * last
-        below = min(int(place), last - 1) if last else 0
-        if not last:
-            return self.quantiles_s[0]
-        low, high = self.quantiles_s[below], self.quantiles_s[below + 1]
-        return low + (high - low) * (place - below)
+        quantiles_s = self.quantiles_s
+        last = len(quantiles_s) - 1
+        place = rng.random() * last
+        below = int(place)
+        if below >= last:
+            return quantiles_s[last]
+        low = quantiles_s[below]
+        return low + (quantiles_s[below + 1] - low) * (place - below)
 
     @property
     def mean_s(self) -> float:

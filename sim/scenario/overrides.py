@@ -136,6 +136,8 @@ def _override(path: str, value: Any) -> Override:
         else:
             steps.append(quoted if quoted is not None else plain)
         position = match.end()
+    if not steps:
+        raise InputError("--set: got an empty path, expected PATH=VALUE")
     if len(steps) > MAX_DEPTH:
         raise InputError(f"--set {path}: got {len(steps)} steps, expected at most {MAX_DEPTH}")
     override = Override(path, tuple(steps), value)
@@ -211,12 +213,17 @@ def _index(values: list[Any], step: Step, item: Override) -> int:
 
 
 def _set_in_conf(item: Override, program: str, config_map: str | None, documents: Sequence[Document]) -> None:
-    texts = [
-        (document.data["data"], key)
+    maps = [
+        document.data.get("data")
         for document in documents
         if document.kind == "ConfigMap" and config_map in (None, document.name)
-        for key in document.data.get("data") or {}
-        if _IS_CONF[program](key)
+    ]
+    texts = [
+        (data, key)
+        for data in maps
+        if isinstance(data, dict)  # the reader of the objects says what else it is
+        for key in data
+        if isinstance(key, str) and _IS_CONF[program](key)
     ]
     if not texts:
         raise item.error(f"no ConfigMap {config_map or 'of the manifests'} that holds a text for {program}")

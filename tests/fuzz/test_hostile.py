@@ -19,6 +19,7 @@ from sim.scenario import load_one
 from sim.scenario.conf_text import MAX_CONF
 from sim.scenario.haproxy_cfg import parse_haproxy
 from sim.scenario.nginx_conf import parse_nginx
+from sim.scenario.overrides import Overrides
 from validation import observations
 
 START_S = 2.5
@@ -499,3 +500,15 @@ def test_circle_of_profiles(file):
     file(yaml.safe_dump({**TIMING, "base": f"../{path.parent.name}/a.yaml"}), "b.yaml")
     file(yaml.safe_dump({**TIMING, "base": f"../{path.parent.name}/b.yaml"}), "a.yaml")
     assert "in a circle" in said(load_timing, "a.yaml", beside=path.parent)
+
+
+@pytest.mark.parametrize("data", ["-", "1", "[a]", "{1: a}"])
+def test_a_configuration_in_what_is_no_map(data, file):
+    """The ConfigMap's data is overridden by something else, and then a configuration in it (found by the fuzzer)."""
+    sets = [f"configmap/conf.data={data}", "haproxy.defaults.retries=1"]
+    assert "no ConfigMap of the manifests that holds a text for haproxy" in said(load_one, file(RICH), sets)
+
+
+def test_an_override_of_nothing():
+    """A sweep's `set` may have an empty name (found by the fuzzer)."""
+    assert "empty path" in said(Overrides.parse, {"": None})
