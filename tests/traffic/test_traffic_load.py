@@ -308,11 +308,17 @@ def test_refused_by_name(more, message):
     assert "\n" not in str(refused.value)
 
 
+def wrk_before_a_stop(*, pods, gone_s):
+    """New connections without pause; one pod stops after a second, and its address vanishes *gone_s* later."""
+    load = replace(PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10, keep_alive=False)
+    tiny = Tiny(load, pods=pods, timing=replace(TIMING, p_time_wait_refuses=0.0))
+    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=gone_s))
+    return tiny
+
+
 def test_connections_that_wait_for_a_dead_address_are_not_at_work():
     """A client without pause: every connection meets the address that has vanished, and takes no CPU from then on."""
-    load = replace(PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10, keep_alive=False)
-    tiny = Tiny(load, pods=2, timing=replace(TIMING, p_time_wait_refuses=0.0))
-    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=0.0))
+    tiny = wrk_before_a_stop(pods=2, gone_s=0.0)
     tiny.run(0.9)
     assert tiny.traffic.n_at_work == 10
     tiny.run(1.9)
@@ -321,9 +327,7 @@ def test_connections_that_wait_for_a_dead_address_are_not_at_work():
 
 def test_only_the_client_works_where_every_connect_is_refused():
     """Beside the node's own work two processes want a core, client and server; of a dead pod's address one."""
-    load = replace(PLAIN, client="wrk", arrivals=ClosedLoop(), connections=10, keep_alive=False)
-    tiny = Tiny(load, pods=1, timing=replace(TIMING, p_time_wait_refuses=0.0))
-    tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=1000.0))
+    tiny = wrk_before_a_stop(pods=1, gone_s=1000.0)
     tiny.run(0.9)
     assert tiny.traffic.n_runnable == 3
     tiny.run(1.9)

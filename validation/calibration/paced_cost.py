@@ -10,14 +10,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Final
 
 from validation.calibration.loopback import run_client
-from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects
 from validation.calibration.request_cost import busy_s
 from validation.calibration.rows import write_rows
-from validation.calibration.steady import PROXY_PORT, cpu_of, pod_uids, proxy_objects
+from validation.calibration.steady import TIERS, cpu_of, idle, served
 from validation.clients.plain import Settings
 from validation.lab.cluster import Lab
 
@@ -44,14 +44,12 @@ def measured(node: int, uids: Sequence[str], tier: str, settings: Settings) -> d
     }  # fmt: skip
 
 
-def idle(seconds: float) -> dict[str, object]:
+def unloaded(seconds: float) -> dict[str, object]:
     """Without any client: the machine's CPU in that time, as if of one request. [us]"""
-    busy_before, began_s = busy_s(), time.monotonic()
-    time.sleep(seconds)
-    wall_s = time.monotonic() - began_s
+    cpu_s, wall_s = idle(seconds)
     zeros = dict.fromkeys(("rate_per_s", "client_us", "nginx_us", "haproxy_us"), 0)
     return {"tier": "none", "keep_alive": 0, "connections": 0, "requests": 1, "wall_s": round(wall_s, 3),
-            **zeros, "machine_us": round((busy_s() - busy_before) * 1e6, 2)}  # fmt: skip
+            **zeros, "machine_us": round(cpu_s * 1e6, 2)}  # fmt: skip
 
 
 def main() -> None:
@@ -61,22 +59,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     lab = Lab.find(options.cluster)
-    deploy(lab, objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"))
-    deploy(lab, proxy_objects())
-    time.sleep(8)
-    node, uids = node_process(lab), pod_uids(lab)
-    rows = [idle(options.seconds)]
-    for tier, port in (("direct", NODE_PORTS["busy"]), ("proxy", PROXY_PORT)):
-        for keep_alive in (True, False):
-            for connections in CONNECTIONS:
-                settings = Settings(port=port, connections=connections, keep_alive=keep_alive, think_s=THINK_S,
-                                    duration_s=options.seconds)  # fmt: skip
-                rows.append(measured(node, uids, tier, settings))
-                print(rows[-1], file=sys.stderr, flush=True)
-                time.sleep(1)
-    rows.append(idle(options.seconds))
-    lab.kubectl("-n", NAMESPACE, "delete", "deployment/proxy", "service/proxy", "configmap/proxy")
-    lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
+    with served(lab) as (node, uids):
+        rows = [unloaded(options.seconds)]
+        for (tier, port), keep_alive, connections in product(TIERS, (True, False), CONNECTIONS):
+            settings = Settings(port=port, connections=connections, keep_alive=keep_alive, think_s=THINK_S,
+                                duration_s=options.seconds)  # fmt: skip
+            rows.append(measured(node, uids, tier, settings))
+            print(rows[-1], file=sys.stderr, flush=True)
+            time.sleep(1)
+        rows.append(unloaded(options.seconds))
     write_rows(options.out, rows)
 
 

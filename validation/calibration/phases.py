@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from validation.calibration.pod_cycles import NAMESPACE, NODE_PORTS, deploy, node_process, objects
 from validation.calibration.rows import write_rows
-from validation.calibration.steady import PROXY_PORT, pids_of, pod_uids, proxy_objects
+from validation.calibration.steady import TIERS, pids_of, served
 from validation.lab.cluster import Lab
 
 ESTABLISHED: Final = "01"
@@ -65,37 +64,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     lab = Lab.find(options.cluster)
-    deploy(lab, objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"))
-    deploy(lab, proxy_objects())
-    time.sleep(5)
-    node, seconds = node_process(lab), str(options.seconds)
-    servers, proxies = (one_of_each_pod(pids_of(comm, pod_uids(lab))) for comm in ("nginx", "haproxy"))
-    bound = ["-q", "-l", "-r", "-c", "10", "-t", seconds, "-n", "5000000"]
-    rows = []
-    for tier, port in (("direct", NODE_PORTS["busy"]), ("proxy", PROXY_PORT)):
-        url = f"http://127.0.0.1:{port}/index.html"
-        paced = [sys.executable, "-m", "validation.calibration.paced", str(port), seconds]
-        for client, argv in (
-            ("ab -k", ["ab", "-k", *bound, url]),
-            ("wrk", ["wrk", "-t", "1", "-c", "10", "-d", seconds, url]),
-            ("paced", paced),
-        ):
-            process = subprocess.Popen(
-                ["nsenter", "-t", str(node), "-n", *argv],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            time.sleep(1.5)
-            looks, ends_s = [], time.monotonic() + options.seconds - 2.5
-            while time.monotonic() < ends_s:
-                looks.append(look(node, servers, proxies, port))
-                time.sleep(0.005)
-            process.wait()
-            means = {part: round(sum(each[part] for each in looks) / len(looks), 4) for part in PARTS}
-            rows.append({"tier": tier, "client": client, "looks": len(looks), **means})
-            print(rows[-1], file=sys.stderr, flush=True)
-    lab.kubectl("-n", NAMESPACE, "delete", "deployment/proxy", "service/proxy", "configmap/proxy")
-    lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
+    seconds = str(options.seconds)
+    with served(lab) as (node, uids):
+        servers, proxies = (one_of_each_pod(pids_of(comm, uids)) for comm in ("nginx", "haproxy"))
+        bound = ["-q", "-l", "-r", "-c", "10", "-t", seconds, "-n", "5000000"]
+        rows = []
+        for tier, port in TIERS:
+            url = f"http://127.0.0.1:{port}/index.html"
+            paced = [sys.executable, "-m", "validation.calibration.paced", str(port), seconds]
+            for client, argv in (
+                ("ab -k", ["ab", "-k", *bound, url]),
+                ("wrk", ["wrk", "-t", "1", "-c", "10", "-d", seconds, url]),
+                ("paced", paced),
+            ):
+                process = subprocess.Popen(
+                    ["nsenter", "-t", str(node), "-n", *argv],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                time.sleep(1.5)
+                looks, ends_s = [], time.monotonic() + options.seconds - 2.5
+                while time.monotonic() < ends_s:
+                    looks.append(look(node, servers, proxies, port))
+                    time.sleep(0.005)
+                process.wait()
+                means = {part: round(sum(each[part] for each in looks) / len(looks), 4) for part in PARTS}
+                rows.append({"tier": tier, "client": client, "looks": len(looks), **means})
+                print(rows[-1], file=sys.stderr, flush=True)
     write_rows(options.out, rows)
 
 

@@ -122,11 +122,14 @@ def _word_wakes(data: Path) -> str:
                   f"{n} of {len(rows)} stops: word written as the worker became runnable; (k+1)/(n+2)")  # fmt: skip
 
 
-def _saturated(data: Path, own_share: float) -> str:
-    """What is slower still under a client that takes all the CPU it gets, and is no matter of sharing it fairly."""
+def _saturated(data: Path, slowdown: float) -> str:
+    """What is slower still under a client that takes all the CPU it gets, and is no matter of sharing it fairly.
+
+    *slowdown*: of one start beside the node's own work, ab and a server, as sharing makes it.
+    """
     during, at_rest = (_stops(data / f"pod-stop-ab{end}.csv") for end in ("", "-hook"))
     start, stop = steps_of(data, "cycles-busy-*.csv")
-    waits_s, slowdown = _polled_s(start), _slowdown_by_ab(data, own_share)
+    waits_s = _polled_s(start)
     values = "".join(
         f"      {name}: {_quantiles(samples_s)}\n"
         for name, samples_s in (
@@ -147,12 +150,6 @@ def _saturated(data: Path, own_share: float) -> str:
         f"300 ms, the others less what sharing the cores makes of them, {slowdown:.2f} times as long"
     )
     return f"  saturated:\n    value:\n{values}    source: {source}\n"
-
-
-def _slowdown_by_ab(data: Path, own_share: float) -> float:
-    """Of one start beside the node's own work, ab and a server: what the model makes of it itself."""
-    cores = _cores(data)
-    return max(1.0, own_share + (AB_AND_A_SERVER + _cores_of_one(data, own_share)) / cores)
 
 
 def _polled_s(start: Steps) -> list[float]:
@@ -179,21 +176,29 @@ def profile(data: Path, name: str) -> str:
     """The cluster left alone; what a deletion makes slower before its signal is from pods that are replaced at once."""
     start, stop = steps_of(data, "cycles-idle-*.csv")
     replaced, stop_of_replaced = steps_of(data, "cycles-replace-*.csv")
+    cores, own_share = _cores(data), _own_share(data)
+    n_threes, slower = _slower_in_threes(data)
+    each_cores = _cores_of_one(slower, cores, own_share)
+    by_ab = max(1.0, own_share + (AB_AND_A_SERVER + each_cores) / cores)
     parts = [
         *_controllers(start, stop, data),
         *_beside_a_deletion(replaced, stop_of_replaced, data),
         *_signal(stop_of_replaced),
         _vanishing(stop),
         *_kubelet(start, stop, data),
-        *_rest(data),
+        *_rest(data, slowdown_by_ab=by_ab),
         *_request_cpu(data),
         _time_wait(data),
         _forgets(data),
     ]
-    own_share = _own_share(data)
     own = _value("node_utilisation", f"{own_share:.3f}",
                  "CPU of the node's container while pods come and go, of all cores")  # fmt: skip
-    return _head(data, name) + "".join([*parts, own, _operation_cores(data, own_share)])
+    found = ", ".join(f"{ratio:.2f}" for ratio in slower)
+    each = _value("operation_cores", f"{each_cores:.2f}",
+                  f"n={n_threes}; three pods at once against one: sandbox, container and network namespace take "
+                  f"{found} times as long on {cores} cores, of which the node's own work wants "
+                  f"{own_share * cores:.2f}")  # fmt: skip
+    return _head(data, name) + "".join([*parts, own, each])
 
 
 def _own_share(data: Path) -> float:
@@ -206,35 +211,25 @@ def _own_share(data: Path) -> float:
     return float(np.mean(shares))
 
 
-def _slower_in_threes(data: Path) -> list[float]:
-    """How much longer sandbox, container and network namespace take of three pods at once than of one."""
+def _slower_in_threes(data: Path) -> tuple[int, list[float]]:
+    """Of how many pods; how much longer sandbox, container and network namespace take of three at once than of one."""
     alone, three = steps_of(data, "cycles-idle-*.csv"), steps_of(data, "cycles-three-*.csv")
-    return [
+    ratios = [
         float(np.median(of_three[step]) / np.median(of_one[step]))
         for of_one, of_three in zip(alone, three, strict=True)
         for step in ("cni_to_pause", "pause_to_server", "exit_to_netns_gone")
         if step in of_one
     ]
+    return len(three[0]["cni_to_pause"]), ratios
 
 
-def _cores_of_one(data: Path, own_share: float) -> float:
+def _cores_of_one(slower: Sequence[float], cores: int, own_share: float) -> float:
     """Cores that one start or end keeps busy: from how much slower three at once are than one.
 
     Processor sharing: n operations of k cores each on c cores, of which the node's own work wants w, take
     (n k + w) / c times as long as one.
     """
-    cores = _cores(data)
-    return cores * (float(np.median(_slower_in_threes(data))) - own_share) / 3
-
-
-def _operation_cores(data: Path, own_share: float) -> str:
-    cores = _cores(data)
-    n = len(steps_of(data, "cycles-three-*.csv")[0]["cni_to_pause"])
-    found = ", ".join(f"{ratio:.2f}" for ratio in _slower_in_threes(data))
-    return _value("operation_cores", f"{_cores_of_one(data, own_share):.2f}",
-                  f"n={n}; three pods at once against one: sandbox, container and network namespace take "
-                  f"{found} times as long on {cores} cores, of which the node's own work wants "
-                  f"{own_share * cores:.2f}")  # fmt: skip
+    return cores * (float(np.median(slower)) - own_share) / 3
 
 
 def _controllers(start: Steps, stop: Steps, data: Path) -> list[str]:
@@ -413,7 +408,7 @@ def _forgets(data: Path) -> str:
                   f"at most {most_us:.0f} us (medians)")  # fmt: skip
 
 
-def _rest(data: Path) -> list[str]:
+def _rest(data: Path, *, slowdown_by_ab: float) -> list[str]:
     proxy = syncs(read_log(data / "rules-idle.csv"))
     replaced = [syncs_of_changes(read_log(path)) for path in sorted(data.glob("cycles-replace-*.csv"))]
     alone = [syncs_of_changes(read_log(path)) for path in sorted(data.glob("cycles-idle-*.csv"))]
@@ -429,7 +424,7 @@ def _rest(data: Path) -> list[str]:
         *_server_end(data / "pod-stop-paced.csv", "", "pods deleted without preStop"),
         *_server_end(data / "pod-stop-paced-hook.csv", "_at_rest", "preStop of 2.5 s"),
         _word_wakes(data),
-        _saturated(data, _own_share(data)),
+        _saturated(data, slowdown_by_ab),
         _value("round_trip", "{lognormal: {median: 100us, p95: 250us}}",
                "n=14076 connects to a pod from a Python loop 160 us (5 to 95 % 112 to 290), some 60 us of it Python's"),
     ]  # fmt: skip

@@ -10,8 +10,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ from validation.calibration.rows import write_rows
 from validation.lab.cluster import Lab
 
 PROXY_PORT: Final = 30412
+TIERS: Final = (("direct", NODE_PORTS["busy"]), ("proxy", PROXY_PORT))
+"""What a client asks, and the NodePort for it."""
 HAPROXY_CFG: Final = """global
   maxconn 4096
 defaults
@@ -86,14 +88,36 @@ def cpu_of(comm: str, uids: Sequence[str]) -> float:
     return total_s
 
 
-def _nothing(seconds: float) -> dict[str, object]:
-    """What the machine does without any client."""
+@contextmanager
+def served(lab: Lab) -> Iterator[tuple[int, list[str]]]:
+    """Three nginx pods, and one HAProxy pod before them: a process of the node, and the pods' UIDs."""
+    deploy(lab, objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"))
+    deploy(lab, proxy_objects())
+    time.sleep(5)
+    yield node_process(lab), pod_uids(lab)
+    lab.kubectl("-n", NAMESPACE, "delete", "deployment/proxy", "service/proxy", "configmap/proxy")
+    lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
+
+
+def idle(seconds: float) -> tuple[float, float]:
+    """The machine's CPU without any client, and the time that it took. [s]"""
     busy_before, began_s = busy_s(), time.monotonic()
     time.sleep(seconds)
-    share = (busy_s() - busy_before) / (time.monotonic() - began_s) / (os.cpu_count() or 1)
+    return busy_s() - busy_before, time.monotonic() - began_s
+
+
+def _nothing(seconds: float) -> dict[str, object]:
+    """What the machine does without any client."""
+    cpu_s, wall_s = idle(seconds)
     names = ("requests", "rate_per_s", "client_us", "nginx_us", "haproxy_us", "machine_us")
-    zeros = dict.fromkeys(names, 0)
-    return {"tier": "none", "client": "none", **zeros, "machine_share": round(share, 3), "latency": ""}
+    share = round(cpu_s / wall_s / (os.cpu_count() or 1), 3)
+    return {
+        "tier": "none",
+        "client": "none",
+        **dict.fromkeys(names, 0),
+        "machine_share": share,
+        "latency": "",
+    }
 
 
 def main() -> None:
@@ -105,47 +129,42 @@ def main() -> None:
     options = parser.parse_args()
     lab = Lab.find(options.cluster)
 
-    deploy(lab, objects("busy", replicas=3, period_s=1, hook=None, image="rollsim/app:red"))
-    deploy(lab, proxy_objects())
-    time.sleep(5)
-    uids = pod_uids(lab)
-    node, rows = node_process(lab), []
-    bound = ["-q", "-l", "-r", "-c", "10", "-t", str(options.seconds), "-n", "5000000"]
-    seconds = str(options.seconds)
-    for _ in range(options.repeats):
-        rows.append(_nothing(options.seconds))
-        for tier, port in (("direct", NODE_PORTS["busy"]), ("proxy", PROXY_PORT)):
-            url = f"http://127.0.0.1:{port}/index.html"
-            paced = [sys.executable, "-m", "validation.calibration.paced", str(port), seconds]
-            for client, argv in (
-                ("ab -k", ["ab", "-k", *bound, url]), ("ab", ["ab", *bound, url]),
-                ("wrk", ["wrk", "-t", "1", "-c", "10", "-d", seconds, "--latency", url]), ("paced", paced),
-            ):  # fmt: skip
-                before, busy_before = {c: cpu_of(c, uids) for c in ("nginx", "haproxy")}, busy_s()
-                ran = run_client(["nsenter", "-t", str(node), "-n", *argv])
-                out, wall_s = ran.out, ran.wall_s
-                if client.startswith("ab"):
-                    requests, latency = parse_ab(out).complete, ""
-                elif client == "wrk":
-                    found = re.search(r"(\d+) requests in", out)
-                    requests = int(found[1]) if found else 0
-                    latency = " ".join(re.findall(r"(\d+%\s+\S+)", out))
-                else:
-                    answer = json.loads(out)
-                    requests, latency = answer.pop("requests"), json.dumps(answer)
-                rows.append({
-                    "tier": tier, "client": client, "requests": requests, "rate_per_s": round(requests / wall_s, 1),
-                    "client_us": round(ran.cpu_s / requests * 1e6, 2),
-                    "nginx_us": round((cpu_of("nginx", uids) - before["nginx"]) / requests * 1e6, 2),
-                    "haproxy_us": round((cpu_of("haproxy", uids) - before["haproxy"]) / requests * 1e6, 2),
-                    "machine_us": round((busy_s() - busy_before) / requests * 1e6, 2),
-                    "machine_share": round((busy_s() - busy_before) / wall_s / (os.cpu_count() or 1), 3),
-                    "latency": latency,
-                })  # fmt: skip
-                print(rows[-1], file=sys.stderr, flush=True)
-                time.sleep(1)
-    lab.kubectl("-n", NAMESPACE, "delete", "deployment/proxy", "service/proxy", "configmap/proxy")
-    lab.kubectl("-n", NAMESPACE, "scale", "deployment/busy", "--replicas=0")
+    with served(lab) as (node, uids):
+        rows = []
+        bound = ["-q", "-l", "-r", "-c", "10", "-t", str(options.seconds), "-n", "5000000"]
+        seconds = str(options.seconds)
+        for _ in range(options.repeats):
+            rows.append(_nothing(options.seconds))
+            for tier, port in TIERS:
+                url = f"http://127.0.0.1:{port}/index.html"
+                paced = [sys.executable, "-m", "validation.calibration.paced", str(port), seconds]
+                for client, argv in (
+                    ("ab -k", ["ab", "-k", *bound, url]), ("ab", ["ab", *bound, url]),
+                    ("wrk", ["wrk", "-t", "1", "-c", "10", "-d", seconds, "--latency", url]), ("paced", paced),
+                ):  # fmt: skip
+                    before, busy_before = {c: cpu_of(c, uids) for c in ("nginx", "haproxy")}, busy_s()
+                    ran = run_client(["nsenter", "-t", str(node), "-n", *argv])
+                    out, wall_s = ran.out, ran.wall_s
+                    if client.startswith("ab"):
+                        requests, latency = parse_ab(out).complete, ""
+                    elif client == "wrk":
+                        found = re.search(r"(\d+) requests in", out)
+                        requests = int(found[1]) if found else 0
+                        latency = " ".join(re.findall(r"(\d+%\s+\S+)", out))
+                    else:
+                        answer = json.loads(out)
+                        requests, latency = answer.pop("requests"), json.dumps(answer)
+                    rows.append({
+                        "tier": tier, "client": client, "requests": requests, "rate_per_s": round(requests / wall_s, 1),
+                        "client_us": round(ran.cpu_s / requests * 1e6, 2),
+                        "nginx_us": round((cpu_of("nginx", uids) - before["nginx"]) / requests * 1e6, 2),
+                        "haproxy_us": round((cpu_of("haproxy", uids) - before["haproxy"]) / requests * 1e6, 2),
+                        "machine_us": round((busy_s() - busy_before) / requests * 1e6, 2),
+                        "machine_share": round((busy_s() - busy_before) / wall_s / (os.cpu_count() or 1), 3),
+                        "latency": latency,
+                    })  # fmt: skip
+                    print(rows[-1], file=sys.stderr, flush=True)
+                    time.sleep(1)
     write_rows(options.out, rows)
 
 
