@@ -43,7 +43,6 @@ class Delays:
         self.timing = timing
         self.rng = rng
         self._pressure = pressure
-        self._saturated = timing.saturated
         self._without_pressure = WITHOUT_CPU - timing.saturated.keys()
 
     def __call__(self, name: str) -> float:
@@ -52,7 +51,7 @@ class Delays:
         if name in self._without_pressure:
             return latency.draw_s(self.rng)
         pressure = self._pressure()
-        if pressure.saturated and (measured := self._saturated.get(name)) is not None:
+        if pressure.saturated and (measured := self.timing.saturated.get(name)) is not None:
             return measured.draw_s(self.rng)
         return latency.draw_s(self.rng) * (1.0 if name in WITHOUT_CPU else pressure.stretch)
 

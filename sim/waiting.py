@@ -1,9 +1,12 @@
-"""What a process waits for: the next time that something happens, or a time that others may cut short.
+"""What a process waits for: the next time that something happens, a time that others may cut short, its turn.
 
-Both cost one event of SimPy where its conditions (`a | b`) cost three, and waits are most of what a rollout costs.
+They cost one event of SimPy, or none, where its conditions (`a | b`) and resources cost three, and waits are most of
+what a rollout costs.
 """
 
-from typing import Final
+from collections import deque
+from collections.abc import Generator, Sequence
+from typing import Any, Final, Self
 
 import simpy
 
@@ -49,3 +52,40 @@ class Nap:
             woken.callbacks, self._asleep.callbacks = self._asleep.callbacks, []
             woken.succeed(value=False)
             self._asleep = None
+
+
+class Turn:
+    """One at a time, in the order in which they asked: `with (yield from turn.mine()): ...`."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self._env = env
+        self._taken = False
+        self._waiting: deque[simpy.Event] = deque()
+
+    def mine(self) -> Generator[simpy.Event, Any, Self]:
+        """Wait for it; the end of the `with` block passes it on."""
+        if self._taken:
+            passed_on = simpy.Event(self._env)
+            self._waiting.append(passed_on)
+            yield passed_on
+        self._taken = True
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._waiting:
+            self._waiting.popleft().succeed()
+        else:
+            self._taken = False
+
+
+def all_of(
+    env: simpy.Environment, steps: Sequence[Generator[simpy.Event, Any, Any]]
+) -> Generator[simpy.Event, Any, None]:
+    """Go through all of them at once, until the last has ended."""
+    if len(steps) == 1:
+        yield from steps[0]
+    elif steps:
+        yield env.all_of([env.process(each) for each in steps])

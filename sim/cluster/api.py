@@ -95,6 +95,8 @@ class EndpointSliceView:
 
 CONTROLLER_MANAGER: Final = "kube-controller-manager"
 """The process of all controllers."""
+SAME_INSTANT_S: Final = 1e-9
+"""The clock's times are sums: what is due at an instant may miss it by their rounding."""
 
 View = PodView | ReplicaSetView | EndpointSliceView
 
@@ -105,28 +107,40 @@ class Informer:
     All that the process runs on it hears of a change at once (client-go v0.34 tools/cache/shared_informer.go).
     """
 
-    def __init__(self, env: simpy.Environment, delays: Delays, wants: Callable[[Any], bool]) -> None:
+    def __init__(
+        self,
+        env: simpy.Environment,
+        delays: Delays,
+        wants: Callable[[Any], bool] = lambda _: True,
+        wakes: Callable[[Any], bool] = lambda _: True,
+    ) -> None:
         self._env = env
         self._delays = delays
         self._wants = wants
+        self._wakes = wakes
         self.handlers: list[Callable[[Any], None]] = []
         self._last_s = 0.0
-        self._under_way: deque[View] = deque()
+        self._under_way: deque[tuple[float, View]] = deque()
+        """With the times of their arrivals. [s]"""
 
     def deliver(self, view: View) -> None:
         if not self._wants(view):
             return
         now_s = self._env.now
         self._last_s = max(self._last_s, now_s + self._delays("watch_hop"))
-        self._under_way.append(view)
-        arrival = self._env.timeout(self._last_s - now_s)
-        assert arrival.callbacks is not None
-        arrival.callbacks.append(self._arrives)
+        self._under_way.append((self._last_s, view))
+        if self._wakes(view):
+            arrival = self._env.timeout(self._last_s - now_s)
+            assert arrival.callbacks is not None
+            arrival.callbacks.append(self.catch_up)
 
-    def _arrives(self, _: simpy.Event) -> None:
-        view = self._under_way.popleft()
-        for handler in self.handlers:
-            handler(view)
+    def catch_up(self, _: simpy.Event | None = None) -> None:
+        """Hand on what has arrived by now."""
+        until_s = self._env.now + SAME_INSTANT_S
+        while self._under_way and self._under_way[0][0] <= until_s:
+            view = self._under_way.popleft()[1]
+            for handler in self.handlers:
+                handler(view)
 
 
 class Api:
@@ -147,15 +161,18 @@ class Api:
         handler: Callable[[Any], None],
         *,
         wants: Callable[[Any], bool] = lambda _: True,
-    ) -> None:
+        wakes: Callable[[Any], bool] = lambda _: True,
+    ) -> Informer:
         """Let *handler* hear of each change of a *kind*, through the informer that *process* has for it.
 
-        Whoever watches first in a process gives it its *delays*, and what it *wants* of the API server.
+        Whoever watches first in a process gives it its *delays*, what it *wants* of the API server, and what of that
+        *wakes* it: what does not is handed on with what does, or when somebody catches up.
         """
         informers = self._informers.setdefault(kind, {})
         if process not in informers:
-            informers[process] = Informer(self._env, delays, wants)
+            informers[process] = Informer(self._env, delays, wants, wakes)
         informers[process].handlers.append(handler)
+        return informers[process]
 
     def write(self, delays: Delays, change: Callable[[], View]) -> Generator[simpy.Event, Any, View]:
         """One request: *change* computes the new object at its commit, at the end of the write."""
@@ -181,29 +198,56 @@ class Api:
 
 
 class WorkQueue:
-    """One key of a controller's work queue: events meanwhile coalesce into one further sync."""
+    """One key of a controller's work queue: events meanwhile coalesce into one further sync.
 
-    def __init__(self, env: simpy.Environment) -> None:
+    Parameters
+    ----------
+    looks_after_s : callable
+        From a sync's begin until it looks at its caches, asked for at the begin. [s]
+    """
+
+    def __init__(self, env: simpy.Environment, looks_after_s: Callable[[], float] = lambda: 0.0) -> None:
         self._env = env
-        self._event = env.event()
+        self._looks_after_s = looks_after_s
+        self._idle: simpy.Event | None = None
+        """What its controller waits for."""
+        self._called = False
+        self._begins_s = float("-inf")
+        """The present sync, or the next one at the earliest."""
+        self._looks_s = float("-inf")
 
     def add(self) -> None:
-        if not self._event.triggered:
-            self._event.succeed()
+        """Ask for a sync; one that begins now, or waits for its time, covers it."""
+        if self._idle is not None:
+            waiting, self._idle = self._idle.callbacks, None
+            self._begin().callbacks = waiting
+        elif self._env.now > self._begins_s or self._env.now >= self._looks_s:
+            self._called = True
 
     def add_after(self, delay_s: float) -> None:
         timeout = self._env.timeout(delay_s)
         assert timeout.callbacks is not None
         timeout.callbacks.append(lambda _: self.add())
 
-    def clear(self) -> None:
-        """Forget an event that the coming sync covers anyway."""
-        if self._event.triggered:
-            self._event = self._env.event()
+    def rest(self, for_s: float) -> None:
+        """The next sync does not begin before that. [s]"""
+        self._begins_s = self._env.now + for_s
 
-    def get(self) -> Generator[simpy.Event, Any, None]:
-        yield self._event
-        self._event = self._env.event()
+    @property
+    def next(self) -> simpy.Event:
+        """What its controller yields when it has nothing more to do: the next sync's look at its caches."""
+        if self._called:
+            self._called = False
+            return self._begin()
+        self._idle = simpy.Event(self._env)
+        return self._idle
+
+    def _begin(self) -> simpy.Event:
+        now_s = self._env.now
+        self._begins_s = max(now_s, self._begins_s)
+        left_s = self._begins_s - now_s + self._looks_after_s()
+        self._looks_s = now_s + left_s
+        return simpy.Timeout(self._env, left_s)
 
 
 class TokenBucket:
@@ -220,9 +264,14 @@ class TokenBucket:
         self._at_s = 0.0
 
     def take(self) -> Generator[simpy.Event, Any, None]:
+        """Wait for a token."""
+        self.charge()
+        if self._tokens < 0:
+            yield self._env.timeout(-self._tokens / self._per_s)
+
+    def charge(self) -> None:
+        """Take one for a request that nobody waits for."""
         now_s = float(self._env.now)
         self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
         self._tokens -= 1
-        if self._tokens < 0:
-            yield self._env.timeout(-self._tokens / self._per_s)

@@ -167,7 +167,7 @@ class DeploymentController:
         self._bucket = bucket
         self._deployment = deployment
         self._generation = 1
-        self._queue = WorkQueue(env)
+        self._queue = WorkQueue(env, lambda: delays(cpu.latency("controller_sync")))
         self._sets: dict[str, ReplicaSetView] = {}
         self._pods: dict[str, PodView] = {}
         self._status = DeploymentStatus()
@@ -219,8 +219,7 @@ class DeploymentController:
 
     def _run(self) -> Process:
         while True:
-            yield from self._queue.get()
-            yield self._env.timeout(self._delays(self._cpu.latency("controller_sync")))
+            yield self._queue.next
             yield from self._sync()
 
     def _sync(self) -> Process:

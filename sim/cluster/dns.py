@@ -19,10 +19,14 @@ class Dns:
         self._env = env
         self._world = world
         self._slices: dict[str, EndpointSliceView] = {}
-        api.watch(EndpointSliceView, "coredns", delays, self.adopt)
+        api.watch(EndpointSliceView, "coredns", delays, self.adopt, wants=self._answers_with)
+
+    def _answers_with(self, view: EndpointSliceView) -> bool:
+        """A Service with an address of its own is answered by that, whatever its endpoints are."""
+        return self._world.services[view.service].headless
 
     def adopt(self, view: EndpointSliceView) -> None:
-        if self._world.services[view.service].headless:
+        if self._answers_with(view):
             self._slices[view.service] = view
             self._world.publish_dns(view.service, partial(self.resolve, view.service))
 

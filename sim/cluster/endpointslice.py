@@ -72,13 +72,16 @@ class EndpointSliceController:
         self._delays = delays
         self._bucket = bucket
         self._service = service
-        self._queue = WorkQueue(env)
+        self._queue = WorkQueue(env, self._half_a_sync_s)
+        self._half_s = 0.0
         self._pods: dict[str, PodView] = {}
         self._endpoints: dict[str, EndpointView] = {}
         self._seen_generation = 0
         self._backoff_s = FIRST_BACKOFF_S
         api.watch(PodView, CONTROLLER_MANAGER, delays, self._on_pod)
-        api.watch(EndpointSliceView, CONTROLLER_MANAGER, delays, self._on_slice)
+        self._slices = api.watch(
+            EndpointSliceView, CONTROLLER_MANAGER, delays, self._on_slice, wakes=lambda _: False
+        )
         env.process(self._run())
 
     def adopt(self, pods: list[PodView]) -> EndpointSliceView:
@@ -121,13 +124,16 @@ class EndpointSliceController:
 
     def _run(self) -> Process:
         while True:
-            yield from self._queue.get()
+            yield self._queue.next
             yield from self._sync()
 
+    def _half_a_sync_s(self) -> float:
+        self._half_s = self._delays(self._cpu.latency("endpointslice_sync")) / 2
+        return self._half_s
+
     def _sync(self) -> Process:
-        """Looks at its caches midway: pods that change after that ask for another sync."""
-        half_s = self._delays(self._cpu.latency("endpointslice_sync")) / 2
-        yield self._env.timeout(half_s)
+        """It has looked at its caches midway: pods that change after that ask for another sync."""
+        self._slices.catch_up()
         last = self._api.slices[self._service.name]
         if self._seen_generation < last.generation:
             self._queue.add_after(self._backoff_s)
@@ -135,14 +141,14 @@ class EndpointSliceController:
             return
         self._backoff_s = FIRST_BACKOFF_S
         view = self._view(last.generation + 1)
-        yield self._env.timeout(half_s)
+        yield self._env.timeout(self._half_s)
         if view.endpoints == last.endpoints:
             return
         yield from self._bucket.take()
         yield from self._api.write(self._delays, lambda: view)
         self._world.log(f"endpointslice/{self._service.name}", "written", _summary(view.endpoints))
         # the answer of the write travels back while the watch event does: a follow-up sync may beat the event
-        yield self._env.timeout(self._delays("watch_hop"))
+        self._queue.rest(self._delays("watch_hop"))
 
 
 def _summary(endpoints: tuple[EndpointView, ...]) -> str:

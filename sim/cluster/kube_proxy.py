@@ -36,31 +36,29 @@ class KubeProxy:
         self._node = node
         self._slices: dict[str, EndpointSliceView] = {}
         self._queue = WorkQueue(env)
-        self._free_from_s = float("-inf")
-        api.watch(EndpointSliceView, f"kube-proxy/{node}", delays, self._on_slice)
+        api.watch(EndpointSliceView, f"kube-proxy/{node}", delays, self._on_slice, wants=self._programs)
         env.process(self._run())
 
+    def _programs(self, view: EndpointSliceView) -> bool:
+        return not self._world.services[view.service].headless
+
     def adopt(self, view: EndpointSliceView) -> None:
-        if not self._world.services[view.service].headless:
+        if self._programs(view):
             self._slices[view.service] = view
             self._program(view)
 
     def _on_slice(self, view: EndpointSliceView) -> None:
-        if not self._world.services[view.service].headless:
-            self._slices[view.service] = view
-            self._queue.add()
+        self._slices[view.service] = view
+        self._queue.add()
 
     def _run(self) -> Process:
         while True:
-            yield from self._queue.get()
-            if self._free_from_s > self._env.now:
-                yield self._env.timeout(self._free_from_s - self._env.now)
-            self._queue.clear()
+            yield self._queue.next
             slices = list(self._slices.values())
             yield self._env.timeout(self._delays(self._cpu.latency("proxy_sync")))
             for view in slices:
                 self._program(view)
-            self._free_from_s = float(self._env.now) + self._delays.timing.proxy_min_interval_s
+            self._queue.rest(self._delays.timing.proxy_min_interval_s)
 
     def _program(self, view: EndpointSliceView) -> None:
         pods = tuple(self._world.pods[name] for name in chosen(view.endpoints))

@@ -21,6 +21,7 @@ from sim.cluster.shutdown import effective_grace_s, plan_shutdown
 from sim.cluster.status_manager import PodStatus, StatusManager
 from sim.delays import Delays
 from sim.scenario.model import Hook, HookKind, Probe
+from sim.waiting import Turn, all_of
 from sim.world import Pod, Process, ServerPhase, World
 
 OLD_PROBES_S = 3600.0
@@ -113,7 +114,7 @@ class PodWorker:
         self.has_address = self.has_volumes = running
         self.ready_since_s = running_since_s or 0
         self.terminating = False
-        self._turn = simpy.Resource(env)
+        self._turn = Turn(env)
         self._synced_s = float("-inf")
         self._containers = [RunningContainer(env, self._delays, s, kubelet.cpu) for s in pod.servers.values()]
         self._ready = dict.fromkeys(pod.servers, running)
@@ -148,8 +149,7 @@ class PodWorker:
 
     def next_sync(self) -> Process:
         """The pod's next sync, which waits for its relist with the worker in hand."""
-        with self._turn.request() as turn:
-            yield turn
+        with (yield from self._turn.mine()):
             yield from self._kubelet.pleg.newer_than(self._synced_s)
             if not self.terminating:
                 yield self._env.timeout(self._delays("pod_sync"))
@@ -172,8 +172,7 @@ class PodWorker:
         """pkg/kubelet/kubelet.go SyncPod: volumes, sandbox, containers one after the other; then a relist."""
         env, delays = self._env, self._delays
         yield env.timeout(delays("kubelet_reaction"))
-        with self._turn.request() as turn:
-            yield turn
+        with (yield from self._turn.mine()):
             if self.terminating:
                 return
             if self.pod.template.has_volumes:  # the service account's token is one
@@ -229,8 +228,7 @@ class PodWorker:
         kuberuntime_manager.go:1151-1160, 1607-1638. A sync that backs off fails and comes again.
         """
         env, delays, loop = self._env, self._delays, container.crash_loop
-        with self._turn.request() as turn:
-            yield turn
+        with (yield from self._turn.mine()):
             yield from self._kubelet.pleg.newer_than(self._synced_s)
             if self.terminating:
                 return
@@ -244,8 +242,7 @@ class PodWorker:
             yield from self._kubelet.pleg.newer_than(env.now)
             while loop.holds(known_end_s, env.now) and not self.terminating:
                 yield env.timeout(RETRY_S[0] + (RETRY_S[1] - RETRY_S[0]) * float(delays.rng.random()))
-        with self._turn.request() as turn:
-            yield turn
+        with (yield from self._turn.mine()):
             if self.terminating:
                 return
             loop.started(known_end_s, env.now)
@@ -266,11 +263,10 @@ class PodWorker:
         """All containers at once, then the sandbox, the terminal status and the object."""
         env, delays = self._env, self._delays
         yield env.timeout(delays("kubelet_reaction"))
-        with self._turn.request() as turn:
-            yield turn
+        with (yield from self._turn.mine()):
             yield from self._kubelet.pleg.newer_than(self._synced_s)
             grace_s = effective_grace_s(self.pod.template.termination_grace_period_s)
-            yield env.all_of([env.process(self._stop(c, grace_s)) for c in self._containers if c.alive])
+            yield from all_of(env, [self._stop(c, grace_s) for c in self._containers if c.alive])
             yield from self._kubelet.cpu.work(delays("exit_to_netns_gone"))
             self.stage = PodStage.TERMINAL
             for container in self._containers:

@@ -76,10 +76,11 @@ class NodeCpu:
         """A pod's deletion has reached the node."""
         self._tell()
         self._n_bursts += 1
-        self._env.process(self._calm_down())
+        over = self._env.timeout(BURST_S)
+        assert over.callbacks is not None
+        over.callbacks.append(self._calm_down)
 
-    def _calm_down(self) -> Process:
-        yield self._env.timeout(BURST_S)
+    def _calm_down(self, _: simpy.Event) -> None:
         self._tell()
         self._n_bursts -= 1
 

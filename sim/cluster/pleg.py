@@ -8,7 +8,6 @@ from typing import Final
 import simpy
 
 from sim.delays import Delays
-from sim.waiting import Change
 from sim.world import Process
 
 RELIST_PERIOD_S: Final = 1.0
@@ -21,34 +20,40 @@ class Pleg:
     def __init__(self, env: simpy.Environment, delays: Delays, first_s: float) -> None:
         self._env = env
         self._delays = delays
-        self._finished = Change(env)
         self.newest_s = float("-inf")
         """Start of the newest finished relist."""
         self._starts_s = float(env.now) + first_s
         self._ends_s: float | None = None
         """Of the relist that starts then; None: nobody has had to know."""
-        self._n_waiting = 0
-        self._runs = False
+        self._waiting: list[tuple[float, simpy.Event]] = []
+        """Who waits for a relist that began at that time or after it."""
 
     def newer_than(self, at_s: float) -> Process:
         """Wait for a finished relist that began at or after *at_s* (pkg/kubelet/pod_workers.go:1271-1279)."""
         self._catch_up()
-        while self.newest_s < at_s:
-            self._n_waiting += 1
-            if not self._runs:
-                self._runs = True
-                self._env.process(self._run())
-            yield self._finished.next
-            self._n_waiting -= 1
+        if self.newest_s < at_s:
+            relisted = simpy.Event(self._env)
+            self._waiting.append((at_s, relisted))
+            if len(self._waiting) == 1:
+                self._look_again()
+            yield relisted
 
-    def _run(self) -> Process:
-        """For as long as anybody waits."""
-        while self._n_waiting:
-            yield self._env.timeout(self._next_end_s() - self._env.now)
-            self._catch_up()
-            self._finished.happens()
-            yield self._env.timeout(0)  # whoever has what it waited for is gone
-        self._runs = False
+    def _look_again(self) -> None:
+        """At the end of the relist under way or the next one."""
+        end = self._env.timeout(self._next_end_s() - self._env.now)
+        assert end.callbacks is not None
+        end.callbacks.append(self._look)
+
+    def _look(self, _: simpy.Event) -> None:
+        self._catch_up()
+        waiting, self._waiting = self._waiting, []
+        for at_s, relisted in waiting:
+            if self.newest_s >= at_s:
+                relisted.succeed()
+            else:
+                self._waiting.append((at_s, relisted))
+        if self._waiting:
+            self._look_again()
 
     def _catch_up(self) -> None:
         """All relists that are over by now; each takes what one begun now would."""

@@ -15,6 +15,7 @@ import simpy
 from sim.cluster.api import Api, PodStage, PodView, ReplicaSetView, TokenBucket, WorkQueue
 from sim.cluster.node_cpu import NodeCpu
 from sim.delays import Delays
+from sim.waiting import all_of
 from sim.world import Process, World
 
 BURST: Final = 500  # replica_set.go:72, creations or deletions of one sync
@@ -113,7 +114,7 @@ class ReplicaSetController:
         self._grace_s = grace_s
         self._new_pod = new_pod
         self._events_left = EVENTS
-        self._queue = WorkQueue(env)
+        self._queue = WorkQueue(env, lambda: delays(cpus[0].latency("controller_sync")))
         self._pods: dict[str, PodView] = {}
         self._siblings: dict[str, PodView] = {}
         """Pods of the Deployment's other ReplicaSets."""
@@ -142,8 +143,7 @@ class ReplicaSetController:
 
     def _run(self) -> Process:
         while True:
-            yield from self._queue.get()
-            yield self._env.timeout(self._delays(self._cpus[0].latency("controller_sync")))
+            yield self._queue.next
             yield from self._sync()
 
     def _sync(self) -> Process:
@@ -163,14 +163,11 @@ class ReplicaSetController:
         """slowStartBatch (:815-839): 1, 2, 4, … at once, each batch after the last returned."""
         batch = 1
         while n > 0:
-            writes = []
-            for _ in range(min(batch, n)):
-                pod = self._new_pod(self._view)
-                self._expected.add(f"create {pod.name}")
-                writes.append(self._env.process(self._create_one(pod)))
-            n -= len(writes)
+            pods = [self._new_pod(self._view) for _ in range(min(batch, n))]
+            self._expected.update(f"create {pod.name}" for pod in pods)
+            n -= len(pods)
             batch *= 2
-            yield self._env.all_of(writes)
+            yield from all_of(self._env, [self._create_one(pod) for pod in pods])
 
     def _create_one(self, pod: PodView) -> Process:
         yield from self._bucket.take()
@@ -183,7 +180,7 @@ class ReplicaSetController:
 
     def _delete(self, pods: Sequence[PodView]) -> Process:
         self._expected.update(f"delete {pod.name}" for pod in pods)
-        yield self._env.all_of([self._env.process(self._delete_one(pod.name)) for pod in pods])
+        yield from all_of(self._env, [self._delete_one(pod.name) for pod in pods])
 
     def _delete_one(self, name: str) -> Process:
         """DELETE with the pod's own grace; unscheduled or grace 0 means gone at once (registry strategy.go:179)."""
@@ -203,7 +200,7 @@ class ReplicaSetController:
         """An Event is a request of the same client: nobody waits for it, but it takes a token (:236)."""
         if self._events_left:
             self._events_left -= 1
-            self._env.process(self._bucket.take())
+            self._bucket.charge()
 
     def _write_status(self, view: ReplicaSetView, mine: Sequence[PodView]) -> Process:
         """One write where a count has changed, or the spec since the last one (replica_set_utils.go:41-56)."""
@@ -214,14 +211,20 @@ class ReplicaSetController:
         if waiting:
             due_s = min(available_from_s(pod, min_ready_s) for pod in waiting)
             self._queue.add_after(due_s - now_s + TIMER_SLACK_S)
-        status = {
-            "current": len(mine),
-            "ready": len(ready),
-            "available": len(ready) - len(waiting),
-            "observed": view.generation,
-        }
+        current, available = len(mine), len(ready) - len(waiting)
         last = self._api.replica_sets[view.name]
-        if all(getattr(last, name) == value for name, value in status.items()):
+        if (last.current, last.ready, last.available, last.observed) == (
+            current,
+            len(ready),
+            available,
+            view.generation,
+        ):
             return
+
+        def change() -> ReplicaSetView:
+            return self._api.replica_sets[view.name].revised(
+                current=current, ready=len(ready), available=available, observed=view.generation
+            )
+
         yield from self._bucket.take()
-        yield from self._api.write(self._delays, lambda: self._api.replica_sets[view.name].revised(**status))
+        yield from self._api.write(self._delays, change)

@@ -6,12 +6,12 @@ Services' and the ReplicaSet's selectors choose together, so those of one Replic
 (podtopologyspread/common.go:151).
 """
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 
 import simpy
 
-from sim.cluster.api import Api, PodStage, PodView
+from sim.cluster.api import Api, PodStage, PodView, WorkQueue
 from sim.cluster.node_cpu import NodeCpu
 from sim.delays import Delays
 from sim.world import Process
@@ -24,23 +24,29 @@ class Scheduler:
         self._api = api
         self._delays = delays
         self._nodes = nodes
-        self._queue = simpy.Store(env)
+        self._queue = WorkQueue(env, lambda: delays(cpu.latency("schedule")))
+        self._waiting: deque[str] = deque()
+        """Pods without a node."""
         self._assumed: dict[str, int] = {}
         """Pods that have a node here although their binding may still be under way."""
         self._known: dict[str, PodView] = {}
         self._of_set: Counter[tuple[str, int]] = Counter()
         """Active pods by ReplicaSet and node."""
         self._on_node: Counter[int] = Counter()
-        api.watch(PodView, "kube-scheduler", delays, self._on_pod)
+        self._informer = api.watch(PodView, "kube-scheduler", delays, self._on_pod, wakes=self._is_new)
         env.process(self._run())
 
     def adopt(self, pod: PodView) -> None:
         """A pod that has its node from before the run."""
         self._count(pod)
 
+    def _is_new(self, pod: PodView) -> bool:
+        return pod.node is None and pod.active and pod.name not in self._known
+
     def _on_pod(self, pod: PodView) -> None:
-        if pod.node is None and pod.active and pod.name not in self._known:
-            self._queue.put(pod.name)
+        if self._is_new(pod):
+            self._waiting.append(pod.name)
+            self._queue.add()
         self._count(pod)
 
     def _count(self, pod: PodView) -> None:
@@ -57,8 +63,11 @@ class Scheduler:
 
     def _run(self) -> Process:
         while True:
-            name = yield self._queue.get()
-            yield self._env.timeout(self._delays(self._cpu.latency("schedule")))
+            yield self._queue.next
+            self._informer.catch_up()
+            name = self._waiting.popleft()
+            if self._waiting:
+                self._queue.add()
             pod = self._api.pods[name]
             if not pod.active:
                 continue

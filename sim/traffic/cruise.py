@@ -4,9 +4,9 @@ It ends where something changes, or where one of its requests will meet a bad ta
 into the middle of a request, as a step-by-step run would have it there (pace.py).
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import simpy
 
@@ -45,16 +45,54 @@ class Resume:
         return self.stage in (Stage.IDLE, Stage.READING)
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The ways of the coming requests, by what becomes of those that take them."""
+
+    ways: Sequence[Way] = ()
+    good: Sequence[Way] = ()
+    bad: Sequence[Way] = ()
+    """Requests that take them must go one by one."""
+    refused: Sequence[tuple[Way, Refusal]] = ()
+    """They refuse every connect, of a client that goes on at once."""
+    servers: frozenset[Server] = frozenset()
+
+    @classmethod
+    def of(cls, ways: Sequence[Way], refusal_of: Callable[[Way], Refusal | None]) -> Self:
+        """Each way by the health of its server now."""
+        others = [(way, refusal_of(way)) for way in ways if not way.target.healthy]
+        return cls(
+            ways=ways,
+            good=[way for way in ways if way.target.healthy],
+            bad=[way for way, why in others if why is None],
+            refused=[(way, why) for way, why in others if why is not None],
+            servers=_servers(ways),
+        )
+
+    @property
+    def p_bad(self) -> float:
+        """How many of the requests take a bad way."""
+        return sum(way.share for way in self.bad) / sum(way.share for way in self.ways) if self.bad else 0.0
+
+    @property
+    def p_refused(self) -> float:
+        """Of the requests that need no steps."""
+        if not self.refused:
+            return 0.0
+        share_refused = sum(way.share for way, _ in self.refused)
+        return share_refused / (share_refused + sum(way.share for way in self.good))
+
+
+def _servers(ways: Sequence[Way]) -> frozenset[Server]:
+    return frozenset(server for way in ways for server in (way.front, way.target))
+
+
 class Cruise:
     def __init__(self, conn: "Connection") -> None:
         self._conn = conn
         self.under_way = False
         """The connection's phase is not known: it is drawn when something changes."""
-        self._servers: frozenset[Server] = frozenset()
-        self._good: list[Way] = []
-        self._refused: list[tuple[Way, Refusal]] = []
-        """Ways that refuse every connect, of a client that goes on at once."""
-        self._bad: list[Way] = []
+        self._outlook = Outlook()
         self.pace: Pace
         self._p_refused = 0.0
         self._began_s = 0.0
@@ -71,11 +109,11 @@ class Cruise:
         return self.under_way and (self._conn.link is None or self._conn.traffic.has_proxy)
 
     def concerns(self, server: Server) -> bool:
-        return server in self._servers
+        return server in self._outlook.servers
 
     # ------------------------------------------------------------------ whether
 
-    def ways(self) -> list[Way]:
+    def ways(self) -> Sequence[Way]:
         """The ways of the coming requests; empty where they cannot be drawn together."""
         conn, traffic = self._conn, self._conn.traffic
         if traffic.stepwise or conn.old_port is not None:
@@ -89,14 +127,23 @@ class Cruise:
             return self._ways_from((link.server,))
         return self._ways_from(traffic.targets(conn.source))
 
-    def ways_of_a_new_link(self) -> list[Way]:
+    def ways_of_a_new_link(self) -> Sequence[Way]:
         """Those of a request that opens a connection; empty where they cannot be drawn together."""
         traffic = self._conn.traffic
         if traffic.keeps and (traffic.keeps_backends or traffic.is_sticky):
             return []
         return self._ways_from(traffic.targets(self._conn.source))
 
-    def _ways_from(self, fronts: Sequence[Server]) -> list[Way]:
+    def _ways_from(self, fronts: tuple[Server, ...]) -> Sequence[Way]:
+        """Without a proxy they are the same for all connections, until something changes."""
+        traffic = self._conn.traffic
+        if traffic.has_proxy:
+            return self._find_ways(fronts)
+        if fronts not in traffic.ways_from:
+            traffic.ways_from[fronts] = self._find_ways(fronts)
+        return traffic.ways_from[fronts]
+
+    def _find_ways(self, fronts: Sequence[Server]) -> list[Way]:
         traffic = self._conn.traffic
         ways: list[Way] = []
         for front in fronts:
@@ -106,12 +153,9 @@ class Cruise:
             ways += beyond
         if any(traffic.is_hazardous(way.front) or traffic.is_hazardous(way.target) for way in ways):
             return []
-        p_bad = sum(way.share for way in self._stepped(ways))
-        return ways if p_bad <= MAX_HAZARD and any(way.target.healthy for way in ways) else []
-
-    def _stepped(self, ways: Sequence[Way]) -> list[Way]:
-        """Those whose requests must go one by one."""
-        return [way for way in ways if not way.target.healthy and self._refusal(way) is None]
+        outlook = Outlook.of(ways, self._refusal)
+        p_bad = sum(way.share for way in outlook.bad)
+        return ways if outlook.good and p_bad <= MAX_HAZARD else []
 
     def _refusal(self, way: Way) -> Refusal | None:
         """Why each connect that takes *way* fails at once, if it does and may be counted."""
@@ -147,7 +191,7 @@ class Cruise:
     def run(self, ways: Sequence[Way]) -> Generator[simpy.Event, Any, Resume | None]:
         """Sleep until something changes (the request met is returned) or the next request needs steps."""
         conn, rng, traffic = self._conn, self._conn.rng, self._conn.traffic
-        p_bad = sum(way.share for way in self._stepped(ways)) / sum(way.share for way in ways)
+        p_bad = traffic.outlook(ways, self._refusal).p_bad
         n_to_hit = int(rng.geometric(p_bad)) - 1 if p_bad else None
         n_to_close = self._n_to_close()
         n_stop = min((n for n in (n_to_hit, n_to_close) if n is not None), default=None)
@@ -166,7 +210,7 @@ class Cruise:
         if n_stop == n_to_close:
             self._close_spent()
         if n_stop == n_to_hit:
-            conn.steer(self._bad)
+            conn.steer(self._outlook.bad)
         return None
 
     def rest(
@@ -176,19 +220,15 @@ class Cruise:
 
         *good*: the ways whose requests succeed, if not those that end at what is healthy now.
         """
-        self._servers = frozenset(server for way in ways for server in (way.front, way.target))
-        self._good = [way for way in ways if way.target.healthy] if good is None else list(good)
-        others = [way for way in ways if not way.target.healthy] if good is None else []
-        self._bad = self._stepped(others)
-        refusals = [(way, self._refusal(way)) for way in others]
-        self._refused = [(way, why) for way, why in refusals if why is not None]
-        share_refused = sum(way.share for way, _ in self._refused)
-        share_good = sum(way.share for way in self._good)
-        p_refused = share_refused / (share_refused + share_good) if share_refused else 0.0
-        self.pace = self._conn.traffic.pace(self._good, p_refused=p_refused)
-        self._p_refused = p_refused
+        traffic = self._conn.traffic
+        if good is None:
+            self._outlook = traffic.outlook(ways, self._refusal)
+        else:
+            self._outlook = Outlook(ways=ways, good=good, servers=_servers(ways))
+        self.pace = traffic.pace(self._outlook)
+        self._p_refused = self._outlook.p_refused
         self._began_s = float(self._conn.env.now)
-        self._clock_s = self._conn.traffic.cores.cycles_s
+        self._clock_s = traffic.cores.cycles_s
         self._first = None
         self._n_stop = n_stop
         self._met = None
@@ -207,7 +247,7 @@ class Cruise:
         self._first = moment
         self._began_s = float(self._conn.env.now)
         self._clock_s = self._conn.traffic.cores.cycles_s + moment.remaining_s
-        self.pace = self._conn.traffic.pace(self._good)
+        self.pace = self._conn.traffic.pace(self._outlook)
         return True
 
     def _moment_now(self) -> Moment:
@@ -227,18 +267,19 @@ class Cruise:
     def count(self, n: int) -> None:
         """*n* more requests have come to their end since it began."""
         n -= self._count_refused(n)
-        self._conn.traffic.count_ok(n, self._good, since_s=self._began_s)
+        self._conn.traffic.count_ok(n, self._outlook.good, since_s=self._began_s)
         for link, share in self._links():
             link.n_requests += round(n * share)
 
     def _count_refused(self, n: int) -> int:
         """How many of *n* were."""
-        if not self._refused or n == 0:
+        refused = self._outlook.refused
+        if not refused or n == 0:
             return 0
         conn = self._conn
         left = n_refused = int(conn.rng.binomial(n, self._p_refused))
-        for index, (way, why) in enumerate(self._refused):
-            rest = sum(each.share for each, _ in self._refused[index:])
+        for index, (way, why) in enumerate(refused):
+            rest = sum(each.share for each, _ in refused[index:])
             here = int(conn.rng.binomial(left, min(1.0, way.share / rest)))
             conn.traffic.count_refused(here, conn, why, since_s=self._began_s, share=self._p_refused)
             left -= here
@@ -298,7 +339,9 @@ class Cruise:
         segment = moment.segment
         if moment.route.kind == REFUSED:
             return self._resume_refused(moment)
-        way = pick_way([w for w in self._good if w.target.image.reference == moment.route.kind], conn.rng)
+        way = pick_way(
+            [w for w in self._outlook.good if w.target.image.reference == moment.route.kind], conn.rng
+        )
         assert way is not None
         connecting = segment.stage is Stage.CONNECTING and not segment.behind_proxy
         if conn.link is None and segment.stage is not Stage.IDLE and not connecting:
@@ -314,7 +357,7 @@ class Cruise:
             if not conn.hop.take_kept(way.line):
                 conn.hop.open(way.target)
         met = Resume(segment.stage, segment.behind_proxy, moment.elapsed_s, moment.remaining_s, way)
-        if self._bad and not self._is_drawn(segment):
+        if self._outlook.bad and not self._is_drawn(segment):
             self._steer_clear()
         if met.is_idle:
             conn.found_idle(float(conn.env.now) - moment.elapsed_s)
@@ -325,11 +368,12 @@ class Cruise:
 
     def _resume_refused(self, moment: Moment) -> Resume:
         """In the middle of a refused connect, or of the waits before it."""
-        way = pick_way([way for way, _ in self._refused], self._conn.rng)
-        why = next(why for each, why in self._refused if each is way)
+        refused = self._outlook.refused
+        way = pick_way([way for way, _ in refused], self._conn.rng)
+        why = next(why for each, why in refused if each is way)
         assert way is not None
         answered = moment.segment is moment.route.segments[-1]
-        if self._bad and not answered:
+        if self._outlook.bad and not answered:
             self._steer_clear()
         self._conn.is_idle = False
         self._met = Resume(
@@ -339,7 +383,7 @@ class Cruise:
 
     def _steer_clear(self) -> None:
         """The next hit has been drawn already, and is not the next request."""
-        self._conn.steer([*self._good, *(way for way, _ in self._refused)])
+        self._conn.steer([*self._outlook.good, *(way for way, _ in self._outlook.refused)])
 
     def _is_drawn(self, segment: Segment) -> bool:
         """Whether a request in *segment* has met its server already."""

@@ -1,7 +1,7 @@
 """The load: its connections, its pace, its end, and the tally of what became of its requests."""
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -20,6 +20,7 @@ from sim.traffic import steady
 from sim.traffic.answered import Answered
 from sim.traffic.answers import Answer, answer_of
 from sim.traffic.clients import KINDS, ends_the_run, fin_was_there, polled
+from sim.traffic.cruise import Outlook
 from sim.traffic.exchange import Connection
 from sim.traffic.hop import keeps_backends
 from sim.traffic.keepalive import age_limit_s, idle_limit_s, requests_per_link
@@ -158,6 +159,11 @@ class Traffic:
         self._idle_limits_s: dict[Server, float] = {}
         self._hazards: dict[Server, bool] = {}
         self._paces: dict[tuple[Any, ...], Pace] = {}
+        self.ways_from: dict[tuple[Server, ...], Sequence[Way]] = {}
+        """By the servers that a connect may meet, without a proxy, for as long as nothing changes."""
+        self._outlook = Outlook()
+        self._pace: tuple[Outlook, Pace] | None = None
+        """The last ones asked for: connections ask one after the other for the same."""
         front = self.targets(0)
         self.has_proxy = any(server in proxies for server in front)
         self.keeps_backends = any(keeps_backends(proxies[s]) for s in front if s in proxies)
@@ -192,12 +198,17 @@ class Traffic:
     # ------------------------------------------------------------------ what the world tells
 
     def server_changed(self, server: Server) -> None:
+        self._forget_ways()
         if self._arrivals is not None:
             self._arrivals.meet()
         self.time_waits.count()
         for connection in self._near(server):
             connection.on_server(server)
         self.changed.happens()
+
+    def _forget_ways(self) -> None:
+        self.ways_from.clear()
+        self._outlook = Outlook()
 
     def _deletion(self, node: int) -> None:
         assert self._arrivals is not None
@@ -216,6 +227,7 @@ class Traffic:
 
     def rules_changed(self, node: int, service: str) -> None:
         self.n_rules += 1
+        self._forget_ways()
         if self.has_proxy or (node == CLIENT_NODE and service in ("", self.load.service)):
             if self._arrivals is not None:
                 self._arrivals.meet()
@@ -517,6 +529,8 @@ class Traffic:
         """Of the requests per second that there are without any update. An open loop sends on, whatever waits."""
         if self._arrivals is not None:
             return 1.0
+        if not self.time_waits.met:
+            return (len(self.connections) - self.n_standing) / len(self.connections)
         return self.n_at_work / len(self.connections)
 
     def client_off_cpu_s(self) -> float:
@@ -538,12 +552,22 @@ class Traffic:
     def round_trip_s(self, rng: Rng) -> float:
         return self.timing.round_trip.draw_s(rng)
 
-    def pace(self, ways: Sequence[Way], *, p_refused: float = 0.0) -> Pace:
-        """The steady cycle of a connection whose requests take *ways*, as likely as their shares.
+    def outlook(self, ways: Sequence[Way], refusal_of: Callable[[Way], Refusal | None]) -> Outlook:
+        """That of connections whose next requests take *ways*."""
+        if self._outlook.ways is not ways:
+            self._outlook = Outlook.of(ways, refusal_of)
+        return self._outlook
 
-        Of its connects *p_refused* are refused: a cycle of its own kind, REFUSED.
+    def pace(self, outlook: Outlook) -> Pace:
+        """The steady cycle of a connection whose requests take the good ways, as likely as their shares.
+
+        Refused connects are cycles of a kind of their own, REFUSED.
         """
-        return self._pace_of([way.target for way in ways], [way.share for way in ways], p_refused)
+        if self._pace is None or self._pace[0] is not outlook:
+            good = outlook.good
+            targets, shares = [way.target for way in good], [way.share for way in good]
+            self._pace = (outlook, self._pace_of(targets, shares, outlook.p_refused))
+        return self._pace[1]
 
     def retune(self) -> None:
         """Connects take another time on average: so do the waits for the CPU."""
@@ -555,6 +579,7 @@ class Traffic:
         held = self.time_waits.known
         self._saturation = self._saturated(len(self.connections) - held.n_aside, held)
         self._paces.clear()
+        self._pace = None
 
     def cycle_changes_by(self) -> float:
         """By which share the cycle of now differs from the one that the connections cruise by."""

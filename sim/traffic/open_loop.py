@@ -12,7 +12,7 @@ afterwards, each of which the next stop may close: measured with 10 idle, 7 lost
 """
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import simpy
 
 from sim.scenario.model import OpenLoop
-from sim.traffic.cruise import Resume
+from sim.traffic.cruise import Outlook, Resume
 from sim.traffic.keepalive import age_limit_s
 from sim.traffic.pace import Moment
 from sim.traffic.routing import Way, pick, pick_way
@@ -131,13 +131,13 @@ class Arrivals:
             return None
         if self._suspect is not None and not self._good_ways(self._suspect):
             return None
-        all_ways: dict[Connection, list[Way]] = {}
+        all_ways: dict[Connection, Sequence[Way]] = {}
         for connection in self._idle:
             if not (ways := self._good_ways(connection)):
                 self._suspect = connection  # asked first from now on
                 return None
             all_ways[connection] = ways
-        n_busy = self.rate_per_s * traffic.pace(all_ways[self._idle[0]]).mean_s
+        n_busy = self.rate_per_s * traffic.pace(Outlook(good=all_ways[self._idle[0]])).mean_s
         calm = _Calm(float(self._env.now))
         calm.pool_is_ample = (
             len(self._idle) - n_busy > 3 + 6 * n_busy**0.5
@@ -152,7 +152,7 @@ class Arrivals:
         return calm
 
     @staticmethod
-    def _good_ways(connection: "Connection") -> list[Way]:
+    def _good_ways(connection: "Connection") -> Sequence[Way]:
         ways = connection.cruise.ways()
         return ways if all(way.target.healthy for way in ways) else []
 
@@ -177,7 +177,7 @@ class Arrivals:
         traffic, now_s = self._traffic, float(self._env.now)
         from_s = calm.since_s
         if calm.pool_is_ample:
-            mean_s = traffic.pace(calm.ways[self._idle[0]]).mean_s
+            mean_s = traffic.pace(Outlook(good=calm.ways[self._idle[0]])).mean_s
             from_s = max(from_s, now_s - LOOK_BACK_CYCLES * mean_s)
         n_early, late = self._arrived(from_s, now_s)
         self._pass_over(calm, n_early, from_s)
@@ -274,20 +274,20 @@ class _Calm:
 
     def __init__(self, since_s: float) -> None:
         self.since_s = since_s
-        self.ways: dict[Connection, list[Way]] = {}
+        self.ways: dict[Connection, Sequence[Way]] = {}
         """The ways of each connection's requests."""
-        self.newcomers: list[Way] = []
+        self.newcomers: Sequence[Way] = []
         """Those of a connection that is opened meanwhile."""
         self.pool_is_ample = False
         """No request finds it empty, and none comes back to a full one."""
         self.n_done: Counter[Connection] = Counter()
         self._ends: list[tuple[float, int, Connection]] = []
 
-    def add(self, connection: "Connection", ways: list[Way]) -> None:
+    def add(self, connection: "Connection", ways: Sequence[Way]) -> None:
         self.ways[connection] = ways
         connection.cruise.rest(ways, good=ways)  # a newcomer is thought of when the change has come already
 
-    def all_ways(self) -> list[Way]:
+    def all_ways(self) -> Sequence[Way]:
         return [way for ways in self.ways.values() for way in ways]
 
     def comes_back(self, connection: "Connection", at_s: float) -> None:

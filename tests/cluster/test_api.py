@@ -51,7 +51,7 @@ def test_events_coalesce_while_a_sync_runs():
 
     def controller():
         while True:
-            yield from queue.get()
+            yield queue.next
             syncs.append(env.now)
             yield env.timeout(1.0)
 
@@ -74,7 +74,7 @@ def test_an_event_that_comes_later_wakes_then():
 
     def controller():
         while True:
-            yield from queue.get()
+            yield queue.next
             syncs.append(env.now)
 
     env.process(controller())
@@ -85,11 +85,75 @@ def test_an_event_that_comes_later_wakes_then():
     assert syncs == [2.0, 5.0]
 
 
+def test_a_sync_looks_after_its_time_and_not_before_its_rest_is_over():
+    """Called at 0 it looks at 0.1; what calls while it looks or rests is one sync, 0.1 after the rest."""
+    env = simpy.Environment()
+    queue, looks = WorkQueue(env, lambda: 0.1), []
+
+    def controller():
+        while True:
+            yield queue.next
+            looks.append(round(env.now, 9))
+            queue.rest(1.0)
+
+    def calls():
+        for at_s in (0.0, 0.05, 0.5, 0.9, 3.0):
+            yield env.timeout(at_s - env.now)
+            queue.add()
+
+    env.process(controller())
+    env.process(calls())
+    env.run(until=10)
+    assert looks == [0.1, 1.2, 3.1]
+
+
+def test_a_call_at_the_very_instant_of_a_look_is_not_lost():
+    """Whoever calls then cannot know whether it was seen."""
+    env = simpy.Environment()
+    queue, n_looks = WorkQueue(env, lambda: 0.25), []
+
+    def controller():
+        while True:
+            yield queue.next
+            n_looks.append(env.now)
+
+    def calls():
+        queue.add()
+        yield env.timeout(0.25)
+        queue.add()
+
+    env.process(controller())
+    env.run(until=0.1)
+    env.process(calls())
+    env.run(until=10)
+    assert n_looks == [0.35, 0.6]
+
+
+def test_what_wakes_nobody_is_known_when_somebody_looks(streams):
+    """It is handed on in its order, when it has arrived and not before."""
+    env = simpy.Environment()
+    delays, seen = Delays(constant_timing(watch_hop=0.02), streams.take("watch")), []
+    informer = Informer(env, delays, wakes=lambda view: view.generation == 3)
+    informer.handlers.append(lambda view: seen.append(view.generation))
+    for generation in (1, 2):
+        informer.deliver(EndpointSliceView(service="app", generation=generation, endpoints=()))
+    informer.catch_up()
+    assert seen == []
+    env.run(until=0.03)
+    assert seen == []
+    informer.catch_up()
+    assert seen == [1, 2]
+    for generation in (4, 3):
+        informer.deliver(EndpointSliceView(service="app", generation=generation, endpoints=()))
+    env.run(until=1.0)
+    assert seen == [1, 2, 4, 3]
+
+
 def test_a_watch_keeps_the_order(streams):
     """A snapshot with a short hop never overtakes one with a long hop."""
     env = simpy.Environment()
     seen = []
-    informer = Informer(env, Delays(shipped_timing(), streams.take("watch")), wants=lambda _: True)
+    informer = Informer(env, Delays(shipped_timing(), streams.take("watch")))
     informer.handlers.append(lambda view: seen.append(view.generation))
 
     def writes():
