@@ -70,6 +70,8 @@ class Server:
         """When the worker closed its connections while its master still held the listener."""
         self.word_s: float | None = None
         """When nginx's master told its worker to end at once."""
+        self.deaf_s: float | None = None
+        """Since when it has read nothing, for a stop or for want of a core."""
         self.n_restarts = 0
         self.vanished_s: float | None = None
         """Since when its address answers nothing."""
@@ -95,6 +97,8 @@ class Server:
         self.phase = phase
         if phase is P.VANISHED:
             self.vanished_s = float(self.world.env.now)
+        elif phase is P.DEAF:
+            self.deaf_s = float(self.world.env.now)
         self.log(phase.value)
         self.health_changed.happens()
         self.world.server_changed(self)
@@ -103,7 +107,7 @@ class Server:
         """The container is started anew in its network namespace: a new process, the image's own files."""
         self.n_restarts += 1
         self.stop, self.killed, self.cut_by_own_limit = None, False, False
-        self.restarting, self.cut_s, self.word_s = False, None, None
+        self.restarting, self.cut_s, self.word_s, self.deaf_s = False, None, None, None
         self.removed_files.clear()
         self.move(P.STARTING)
 

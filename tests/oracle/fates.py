@@ -104,10 +104,12 @@ def _at_a_drain(stage: Stage, link: Link) -> tuple[Seen | None, Cause]:
     host = link.host
     match stage:
         case Stage.SENT if link.n_requests > 1:
-            lost = host.closes_idle() and link.in_backlog and not link.young
+            unread = link.in_backlog or link.sent_s >= host.misses_from_s
+            lost = host.closes_idle() and unread and not link.young
             return (Seen.RESET if lost else None), Cause.IDLE_CLOSED
         case Stage.SENT:
-            lost = host.closes_unused() or (host.closes_listener() and link.in_backlog)
+            queued = link.in_backlog or link.opened_s >= host.misses_from_s
+            lost = host.closes_unused() or (host.closes_listener() and queued)
             return (Seen.RESET if lost else None), Cause.ACCEPT_QUEUE_RESET
         case Stage.IN_SERVICE:
             return (Seen.EOF if host.cuts_busy() else None), Cause.STOP_IN_FLIGHT

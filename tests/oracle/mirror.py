@@ -54,6 +54,9 @@ class Host:
         self.n_restarts = server.n_restarts
         self.cut_s = server.cut_s
         self.word_s = NEVER if server.word_s is None else server.word_s
+        is_generic = server.image.server is ServerKind.GENERIC
+        self.misses_from_s = NEVER if server.deaf_s is None or not is_generic else server.deaf_s
+        """A generic server acts on its signal before it reads what has come since."""
 
     def closes_listener(self) -> bool:
         return self.stop is not None and self.stop.listener is OnListener.CLOSE

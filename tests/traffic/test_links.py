@@ -118,6 +118,20 @@ def test_every_drain(listener, idle, busy, unused):
     assert announces_close(later) == (idle is not OnIdle.KEEP)
 
 
+@pytest.mark.parametrize(
+    ("image", "at_s", "lost"), [(GENERIC, 1.0, True), (GENERIC, 0.999, False), (APP, 1.0, False)]
+)
+def test_a_generic_server_hears_its_signal_before_it_reads_what_came_meanwhile(image, at_s, lost):
+    """It has had no core since 1.0 s; of what came earlier, this had been read already."""
+    tiny = Tiny(pods=1, image=image)
+    server = tiny.server(tiny.pods[0])
+    server.stop, server.phase, server.deaf_s = QUIT, P.DRAINING, 1.0
+    later = Link(server, n_requests=LATER, unseen=False, sent_s=at_s)
+    first = Link(server, n_requests=FIRST, unseen=False, opened_s=at_s)
+    assert (hit(S.SENT, later) is not None) == lost
+    assert (hit(S.SENT, first) is not None) == lost
+
+
 def test_connections_after_the_cut_wait_for_the_listener():
     """nginx's master holds the listener a little longer than its worker the connections (TERM)."""
     link = link_in(P.DEAF, FAST_STOP)
