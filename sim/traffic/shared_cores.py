@@ -29,7 +29,7 @@ class SharedCores:
         self._cores = cores
         self._own = traffic.timing.node_utilisation * cores
         at_rest_s = traffic.timing.proxy_sync_at_rest.mean_s
-        self._in_burst = max(1.0, traffic.timing.proxy_sync.mean_s / at_rest_s) if at_rest_s else 1.0
+        self.in_burst = max(1.0, traffic.timing.proxy_sync.mean_s / at_rest_s) if at_rest_s else 1.0
         """How many times as long as at rest who has the least weight takes while a deletion is at work."""
         self._work: PodWork | None = None
         """None where the client runs elsewhere: in a pod, which is on any node."""
@@ -57,7 +57,7 @@ class SharedCores:
         if self._work is None:
             return 1.0
         shared = self._slowdown(self._work.wanted)
-        return max(shared, self._in_burst) if self._work.in_burst else shared
+        return max(shared, self.in_burst) if self._work.in_burst else shared
 
     @property
     def slowdown_of_cycles(self) -> float:

@@ -19,6 +19,7 @@ from oracle.mirror import Host, Line, Proxy
 from oracle.ports import Ports
 from oracle.waits import Waits
 
+from sim.cluster.node_cpu import BURST_S
 from sim.outcomes import Cause, Failure, Seen
 from sim.proxies import Proxy as LiveProxy
 from sim.proxies import targets
@@ -199,10 +200,25 @@ class Judge:
     def _deletion(self, node: int) -> None:
         """An open loop's answers wait while the servers of *node* have no core."""
         self._catch_up()
+        goes_on = node in self.world.pod_work and self.timing.signal_heard.mean_s > 0
         for host in list(self._hosts.values()):
             if host.server.pod.node == node:
                 host.held_until_s = self.clock.now_s + self.timing.signal_heard.draw_s(self._rng)
+                starts = self.clock.now_s >= host.waits_until_s
+                host.waits_until_s = self.clock.now_s + BURST_S
+                if goes_on and starts:
+                    self.clock.start(self._wait_again(host))
         self._settle()
+
+    def _wait_again(self, host: Host) -> Steps:
+        """While the deletion is at work *host* has its core for as small a share of the time as kube-proxy."""
+        at_rest_s = self.timing.proxy_sync_at_rest.mean_s
+        waits_per_run = (self.timing.proxy_sync.mean_s / at_rest_s if at_rest_s else 1.0) - 1
+        while waits_per_run > 0:
+            yield host.held_until_s + self.timing.signal_heard.draw_s(self._rng) / waits_per_run
+            if self.clock.now_s >= host.waits_until_s:
+                return
+            host.held_until_s = self.clock.now_s + self.timing.signal_heard.draw_s(self._rng)
 
     def pick(self, source: int) -> Host | None:
         """Whom the next SYN of the client at *source* meets."""

@@ -39,6 +39,8 @@ class Host:
         self.min_idle_s = min_idle_s(server)
         self.held_until_s = 0.0
         """No answer of an open loop leaves before."""
+        self.waits_until_s = 0.0
+        """So long it has to wait again and again."""
         self.renew()
 
     def renew(self) -> None:

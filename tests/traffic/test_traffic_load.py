@@ -125,6 +125,42 @@ def test_a_deletion_that_holds_answers_fills_the_pool(held_s):
     assert lost in ((9, 10) if held_s else (0, 1))
 
 
+class _Burst:
+    """A node that a deletion keeps at work up to *until_s*."""
+
+    wanted = 0.0
+
+    def __init__(self, env, until_s):
+        self._env, self._until_s = env, until_s
+
+    @property
+    def in_burst(self):
+        return self._env.now < self._until_s
+
+    def tell(self, change):
+        pass
+
+
+@pytest.mark.parametrize(("until_s", "n_opened"), [(1.0, 125), (1.5, 185)])
+def test_a_deletion_holds_answers_for_as_long_as_it_is_at_work(until_s, n_opened):
+    """As above, 25 are opened for the first wait of 50 ms, and for each later one 15: the pool has 10 idle by then.
+
+    A server that has half of the time on its core waits five times in half a second.
+    """
+    image = replace(APP, service_time=Constant(value_s=0.2))
+    load = replace(PLAIN, arrivals=OpenLoop(rate_per_s=500.0), connections=10, duration_s=4.0)
+    timing = replace(
+        TIMING,
+        signal_heard=Constant(value_s=0.05),
+        proxy_sync=Constant(value_s=0.1),
+        proxy_sync_at_rest=Constant(value_s=0.05),
+    )
+    tiny = Tiny(load, image=image, timing=timing, pod_work=lambda env: _Burst(env, until_s))
+    tiny.at(1.0, tiny.world.deletion, 0)
+    tiny.run()
+    assert tiny.traffic.open_one_more().index == pytest.approx(n_opened, abs=2)
+
+
 def test_open_loop_in_flight_at_a_stop(streams):
     """Little's law: a fast stop cuts rate · time in the pod requests, in the mean."""
     image = replace(GENERIC, service_time=Constant(value_s=0.05))
