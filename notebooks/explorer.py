@@ -33,6 +33,8 @@ CHUNK = 4
 """Rollouts that a process simulates before it reports."""
 AT_ONCE = CHUNK
 """So many are counted while the picture is drawn; the others would slow it."""
+COLLECTS_AFTER = (50_000, 50, 50)
+"""Python's collector looks at a rollout's objects once a rollout or so, not dozens of times."""
 SEED = 0
 
 Sets = tuple[str, ...]
@@ -70,6 +72,7 @@ def _start_worker() -> None:
     """Behind the picture in turn, deaf to the kernel's interrupts, and gone when the kernel is."""
     os.nice(10)
     _tidy_up()
+    gc.set_threshold(*COLLECTS_AFTER)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_kernel, daemon=True).start()
 
