@@ -101,13 +101,12 @@ def test_the_same_runs_give_the_same_bytes(kept, tmp_path):
 def test_the_committed_report_is_up_to_date():
     """Its text is made anew from kept runs and predictions, scores included; else: python -m validation.report."""
     evidence = report.gather()
-    assert report.REPORT.read_text(encoding="utf-8") == report.text(evidence)
+    text = report.text(evidence)
+    assert report.REPORT.read_text(encoding="utf-8") == text
     assert report.REPORT.with_name(report.FIGURE).exists()
     group, found = next((g, f) for g, f in reversed(evidence.groups.items()) if f)
     coverage = scores_of(found).coverage.value
-    [line] = [
-        row for row in report.text(evidence).splitlines() if row.startswith(f"| {group} | {len(found)} ")
-    ]
+    [line] = [row for row in text.splitlines() if row.startswith(f"| {group} | {len(found)} ")]
     assert f"{coverage:.0%}" in line
 
 
