@@ -4,6 +4,7 @@ While nothing can fail it cruises (cruise.py). Around changes every step is an e
 """
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import simpy
@@ -194,7 +195,8 @@ class Connection:
             yield from self._request(resume)
         except HungAtTheEnd as hung:
             reused = self.link is not None and self.link.n_requests > 1
-            self.traffic.tally.failures.append(self._failure(hung.failed, reused=reused, fin_before=False))
+            failure = self._failure(hung.failed, reused=reused, fin_before=False)
+            self.traffic.tally.failures.append(replace(failure, at_s=self.traffic.ended_s))
             self.hang_up()
         except LoadOver:
             self.traffic.tally.n_open += 1

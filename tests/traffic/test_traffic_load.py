@@ -56,6 +56,24 @@ def test_looking_for_the_end_does_not_end_a_connect():
     assert min(late) > 6.0
 
 
+def test_what_is_on_its_way_to_nobody_at_the_end_fails_then(stepwise):
+    """A connect that has just begun hangs like those before it; nothing fails after the end."""
+    load = replace(
+        PLAIN,
+        arrivals=OpenLoop(rate_per_s=100.0, poisson=False),
+        connections=1,
+        keep_alive=False,
+        duration_s=2.0,
+    )
+    timing = replace(TIMING, vanished=Vanished.SILENCE_PINNED, round_trip=Constant(value_s=0.035))
+    tiny = Tiny(load, pods=1, timing=timing, stepwise=stepwise)
+    tiny.at(0.5, lambda: tiny.stop(tiny.pods[0], gone_s=0.0))
+    tally = tiny.run()
+    hung_s = [f.at_s for f in tally.failures if f.seen_as == "timeout_connect"]
+    assert len(hung_s) > 100
+    assert max(hung_s) == tiny.traffic.ended_s == 2.0
+
+
 def test_load_ends_with_its_connections(stepwise):
     """When it is over no server holds a connection of it, whatever they were doing."""
     image = replace(GENERIC, service_time=Constant(value_s=0.5))
