@@ -13,7 +13,8 @@ from sim.scenario.model import Scenario
 from sim.scenario.timing import Timing, load_timing
 from sim.streams import Streams
 from sim.traffic.clients import Report, report
-from sim.traffic.load import Tally, Traffic
+from sim.traffic.load import Traffic
+from sim.traffic.tally import Tally
 from sim.world import Mark, World
 
 if TYPE_CHECKING:

@@ -1,8 +1,6 @@
-"""The load: its connections, its pace, its end, and the tally of what became of its requests."""
+"""The load: its connections, its pace, its end."""
 
-from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,9 +15,8 @@ from sim.scenario.model import ClosedLoop, OpenLoop, Scenario, ServerKind
 from sim.scenario.timing import Timing, Vanished
 from sim.streams import Streams
 from sim.traffic import steady
-from sim.traffic.answered import Answered
 from sim.traffic.answers import Answer, answer_of
-from sim.traffic.clients import KINDS, ends_the_run, fin_was_there, polled
+from sim.traffic.clients import KINDS, ends_the_run, polled
 from sim.traffic.cruise import Outlook
 from sim.traffic.exchange import Connection
 from sim.traffic.hop import keeps_backends
@@ -30,6 +27,7 @@ from sim.traffic.open_loop import Arrivals
 from sim.traffic.pace import REFUSED, Pace, Route, Segment, saturated
 from sim.traffic.routing import Refusal, Way, refusal, vanished_answer
 from sim.traffic.shared_cores import SharedCores
+from sim.traffic.tally import Burst, Tally
 from sim.traffic.time_wait import Held, TimeWaits
 from sim.waiting import Change
 from sim.world import RuleTable, Server, World
@@ -40,57 +38,6 @@ AB_TIMEOUT_S: Final = 30.0
 """`ab -s`: no event on any connection for so long ends it (ab.c, apr_pollset_poll)."""
 CLIENT_NODE: Final = 0
 """The node whose rules the client meets."""
-
-
-@dataclass(frozen=True, slots=True)
-class Burst:
-    """Failures that a client without pause burns through while nothing accepts: evenly spread."""
-
-    n: int
-    from_s: float
-    to_s: float
-    like: Failure
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the requests: every one is in exactly one of these."""
-
-    n_ok: int = 0
-    n_open: int = 0
-    """Under way when the load ended."""
-    n_retried: int = 0
-    """Attempts that the client repeated; not requests of their own."""
-    n_late: int = 0
-    """Good answers that took longer than the client's time-out (wrk counts them and waits on)."""
-    failures: list[Failure] = field(default_factory=list)
-    bursts: list[Burst] = field(default_factory=list)
-    gave_up: bool = False
-    """ab heard nothing on any connection for its `-s` and ended itself."""
-    n_polled: float = 0.0
-    """Of the refused connects those that a client's poll shows; ab meets the others itself (see `_ab`)."""
-    spun_s: float = 0.0
-    """How long the client's poll loop ran free on a connect in error (ab)."""
-    n_by_length: Counter[int] = field(default_factory=Counter)
-    answered: Answered = field(default_factory=Answered)
-    """When the successful ones were."""
-
-    @property
-    def n_failed(self) -> int:
-        return len(self.failures) + sum(b.n for b in self.bursts)
-
-    @property
-    def n_requests(self) -> int:
-        return self.n_ok + self.n_failed
-
-    def by_class(self) -> Counter[tuple[Seen, bool]]:
-        """Failures by (what the client saw, its connection had been closed before the request)."""
-        counts: Counter[tuple[Seen, bool]] = Counter()
-        for failure in self.failures:
-            counts[failure.seen, fin_was_there(failure)] += 1
-        for burst in self.bursts:
-            counts[burst.like.seen, fin_was_there(burst.like)] += burst.n
-        return counts
 
 
 class Traffic:

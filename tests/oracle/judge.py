@@ -28,7 +28,7 @@ from sim.scenario.model import ClosedLoop, ExitWhen, OpenLoop, Scenario
 from sim.scenario.timing import Timing
 from sim.streams import Streams
 from sim.traffic.clients import KINDS, ends_the_run
-from sim.traffic.load import Tally
+from sim.traffic.tally import Tally
 from sim.world import Server, ServerPhase, World
 
 CLIENT_NODE = 0

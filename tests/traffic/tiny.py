@@ -28,7 +28,8 @@ from sim.scenario.model import (
 from sim.scenario.timing import Timing, load_timing
 from sim.servers import stop_behaviour
 from sim.streams import Streams
-from sim.traffic.load import Tally, Traffic
+from sim.traffic.load import Traffic
+from sim.traffic.tally import Tally
 from sim.world import Pod, PodWork, RuleTable, Server, ServerPhase, World
 
 ROUND_TRIP_S = 0.0002
