@@ -42,8 +42,8 @@ class NodeLoad:
         traffic = self._traffic_now
         if traffic is None:
             return self._shared(wanted)
-        if traffic.saturating:
-            return self._shared(wanted + traffic.n_runnable - 1)
+        if traffic.no_pause is not None:
+            return self._shared(wanted + traffic.no_pause.n_runnable - 1)
         n_processes = 2 + int(traffic.has_proxy)
         return min(self._shared(wanted) * self.pressure().stretch, self._shared(wanted + n_processes))
 
@@ -61,13 +61,13 @@ class NodeLoad:
         traffic = self._traffic_now
         if traffic is None:
             return NO_PRESSURE
-        at_work = traffic.n_runnable if traffic.saturating else traffic.share_at_work
+        at_work = traffic.share_at_work if traffic.no_pause is None else traffic.no_pause.n_runnable
         if at_work != self._known[0]:
             self._known = at_work, self._pressure_of(traffic, at_work)
         return self._known[1]
 
     def _pressure_of(self, traffic: Traffic, at_work: float) -> Pressure:
-        if traffic.saturating:
+        if traffic.no_pause is not None:
             return Pressure(max(1.0, at_work / self._cores), saturated=at_work > self._cores)
         own = min(self._own, MOST_UTILISED)
         both = min(own + traffic.utilisation * at_work, MOST_UTILISED)

@@ -26,6 +26,8 @@ class ClientKind:
     """Has time-outs of its own for a connect and an answer. ab and wrk wait on, connection by connection."""
     spins_on_icmp: bool = False
     """Polls without pause on a connect that ICMP has put into error."""
+    shows_polled: bool = False
+    """Its report counts the refused connects that its poll shows (`polled`)."""
     has_report: bool = False
     """Prints a number of failed requests of its own."""
 
@@ -33,7 +35,14 @@ class ClientKind:
 KINDS: Final[Mapping[str, ClientKind]] = {
     kind.name: kind
     for kind in (
-        ClientKind(name="ab", sees_idle_close=False, gives_up=False, spins_on_icmp=True, has_report=True),
+        ClientKind(
+            name="ab",
+            sees_idle_close=False,
+            gives_up=False,
+            spins_on_icmp=True,
+            shows_polled=True,
+            has_report=True,
+        ),
         ClientKind(name="wrk", sees_idle_close=False, gives_up=False, has_report=True),
         ClientKind(name="plain", sees_idle_close=False, has_report=True),
         ClientKind(name="go-http", sees_idle_close=True, repeats_on_reused=True),

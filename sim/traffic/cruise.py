@@ -159,7 +159,8 @@ class Cruise:
 
     def _refusal(self, way: Way) -> Refusal | None:
         """Why each connect that takes *way* fails at once, if it does and may be counted."""
-        return refusal(way.front) if self._conn.traffic.counts_refused else None
+        no_pause = self._conn.traffic.no_pause
+        return refusal(way.front) if no_pause is not None and no_pause.counts_refused else None
 
     def _beyond(self, front: Server, share: float) -> list[Way]:
         """The ways from *front* on; empty where a request there can meet what is not drawn."""
@@ -225,7 +226,7 @@ class Cruise:
             self._outlook = traffic.outlook(ways, self._refusal)
         else:
             self._outlook = Outlook(ways=ways, good=good, servers=_servers(ways))
-        self.pace = traffic.pace(self._outlook)
+        self.pace = traffic.request_cycle.pace(self._outlook)
         self._p_refused = self._outlook.p_refused
         self._began_s = float(self._conn.env.now)
         self._clock_s = traffic.cores.cycles_s
@@ -247,7 +248,7 @@ class Cruise:
         self._first = moment
         self._began_s = float(self._conn.env.now)
         self._clock_s = self._conn.traffic.cores.cycles_s + moment.remaining_s
-        self.pace = self._conn.traffic.pace(self._outlook)
+        self.pace = self._conn.traffic.request_cycle.pace(self._outlook)
         return True
 
     def _moment_now(self) -> Moment:
@@ -273,15 +274,14 @@ class Cruise:
 
     def _count_refused(self, n: int) -> int:
         """How many of *n* were."""
-        refused = self._outlook.refused
-        if not refused or n == 0:
+        conn, refused, no_pause = self._conn, self._outlook.refused, self._conn.traffic.no_pause
+        if no_pause is None or not refused or n == 0:
             return 0
-        conn = self._conn
         left = n_refused = int(conn.rng.binomial(n, self._p_refused))
         for index, (way, why) in enumerate(refused):
             rest = sum(each.share for each, _ in refused[index:])
             here = int(conn.rng.binomial(left, min(1.0, way.share / rest)))
-            conn.traffic.count_refused(here, conn, why, since_s=self._began_s, share=self._p_refused)
+            no_pause.count_refused(here, conn, why, since_s=self._began_s, share=self._p_refused)
             left -= here
         return n_refused
 
@@ -348,7 +348,7 @@ class Cruise:
             conn.link = conn.open_link(way.front)
         if conn.link is not None and segment.stage is not Stage.IDLE:
             conn.link.n_requests += 1
-            conn.link.young = traffic.think_s(conn.rng) < min_idle_s(conn.link.server)
+            conn.link.young = traffic.request_cycle.think_s(conn.rng) < min_idle_s(conn.link.server)
         if segment.behind_proxy and segment.stage is not Stage.CONNECTING:
             proxy = traffic.proxies[way.front]
             assert way.line is not None

@@ -183,7 +183,7 @@ class Connection:
         """One request from its pause to its fate."""
         self.is_idle = True
         if think and (resume is None or resume.stage is Stage.IDLE):
-            pause_s = self.traffic.think_s(self.rng) if resume is None else resume.remaining_s
+            pause_s = self.traffic.request_cycle.think_s(self.rng) if resume is None else resume.remaining_s
             if pause_s > 0:
                 yield self.env.timeout(pause_s)
                 self._idle_for(pause_s if resume is None else resume.elapsed_s + pause_s)
@@ -289,7 +289,7 @@ class Connection:
                 self.hop.leave(keep=False)
                 link.close_announced |= self.traffic.says_close(link, built_now=True)
                 self.is_idle = True
-                yield from self._read(self.traffic.client_segment_s(Stage.READING, self.rng))
+                yield from self._read(self.traffic.request_cycle.client_segment_s(Stage.READING, self.rng))
             raise
         finally:
             self.hop.leave(keep=answered)
@@ -305,7 +305,9 @@ class Connection:
         proxy = self.traffic.proxies.get(link.server)
         if stage is None or (stage is Stage.SENT and not behind):
             sent_s = (
-                self.traffic.client_segment_s(Stage.SENT, self.rng) if resume is None else resume.remaining_s
+                self.traffic.request_cycle.client_segment_s(Stage.SENT, self.rng)
+                if resume is None
+                else resume.remaining_s
             )
             yield from self.spend(Stage.SENT, sent_s, met=resume is not None)
         if stage is not Stage.READING:
@@ -322,10 +324,10 @@ class Connection:
             if not link.close_announced and closes_idle(link) and not link.fin:
                 self.close_link(link)
         if resume is not None and stage is Stage.READING:
-            waits_s = 0.0 if link.server.healthy else self.traffic.client_off_cpu_s()
+            waits_s = 0.0 if link.server.healthy else self._off_cpu_s()
             yield from self._read(resume.remaining_s + waits_s, waited=True)
         else:
-            yield from self._read(self.traffic.client_segment_s(Stage.READING, self.rng))
+            yield from self._read(self.traffic.request_cycle.client_segment_s(Stage.READING, self.rng))
 
     def _serve(self, link: Link, resume: Resume | None) -> Steps:
         """The answer of a server without a proxy before it."""
@@ -356,8 +358,13 @@ class Connection:
                 return
             left_s -= float(self.env.now) - began_s
             if not waited:
-                left_s += self.traffic.client_off_cpu_s()
+                left_s += self._off_cpu_s()
                 waited = True
+
+    def _off_cpu_s(self) -> float:
+        """How long its client still waits for a core at this instant. [s]"""
+        no_pause = self.traffic.no_pause
+        return 0.0 if no_pause is None else no_pause.off_cpu_s()
 
     # ------------------------------------------------------------------ waiting
 
@@ -508,7 +515,8 @@ class Connection:
                 continue
             refused = refusal(server)
             if refused is not None:
-                yield from traffic.refuse(self, refused)
+                if traffic.no_pause is not None:
+                    yield from traffic.no_pause.refuse(self, refused)
                 raise Failed(refused.seen, refused.cause, Stage.CONNECTING, refused.pod)
             assert server is not None
             if not is_silent(server):

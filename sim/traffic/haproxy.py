@@ -195,7 +195,7 @@ def _duration_s(conn: "Connection", stage: Stage, server: Server) -> float:
     answer = conn.traffic.answer(server)
     match stage:
         case Stage.SENT:
-            return conn.traffic.backend_sent_s(conn.rng)
+            return conn.traffic.request_cycle.backend_sent_s(conn.rng)
         case Stage.IN_SERVICE:
             return answer.service.draw_s(conn.rng)
     return answer.stream.draw_s(conn.rng)

@@ -1,4 +1,4 @@
-"""The load: its connections, its pace, its end."""
+"""The load: its connections, what they meet, its rate, its end."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cached_property
@@ -7,11 +7,9 @@ from typing import Any, Final
 import simpy
 from numpy.random import Generator as Rng
 
-from sim.errors import InputError
 from sim.outcomes import Failure, Seen
 from sim.proxies import Proxy, targets
-from sim.scenario.distributions import Constant, Distribution, Exponential
-from sim.scenario.model import ClosedLoop, OpenLoop, Scenario, ServerKind
+from sim.scenario.model import OpenLoop, Scenario, ServerKind
 from sim.scenario.timing import Timing, Vanished
 from sim.streams import Streams
 from sim.traffic import steady
@@ -21,14 +19,15 @@ from sim.traffic.cruise import Outlook
 from sim.traffic.exchange import Connection
 from sim.traffic.hop import keeps_backends
 from sim.traffic.keepalive import age_limit_s, idle_limit_s, requests_per_link
-from sim.traffic.links import Link, LoadOver, Stage, announces_close
+from sim.traffic.links import Link, announces_close
+from sim.traffic.no_pause import ClientWithoutPause
 from sim.traffic.old_ports import OldPorts
 from sim.traffic.open_loop import Arrivals
-from sim.traffic.pace import REFUSED, Pace, Route, Segment, saturated
+from sim.traffic.request_cycle import RequestCycle
 from sim.traffic.routing import Refusal, Way, refusal, vanished_answer
 from sim.traffic.shared_cores import SharedCores
-from sim.traffic.tally import Burst, Tally
-from sim.traffic.time_wait import Held, TimeWaits
+from sim.traffic.tally import Tally
+from sim.traffic.time_wait import TimeWaits
 from sim.waiting import Change
 from sim.world import RuleTable, Server, World
 
@@ -72,9 +71,6 @@ class Traffic:
         self.forwarded = not scenario.cluster.client_on_node
         self.masqueraded = not (self.forwarded or world.services[scenario.load.service].headless)
         """Its connections reach the pods from an address of the node and random ports."""
-        arrivals = self.load.arrivals
-        self.saturating = isinstance(arrivals, ClosedLoop) and arrivals.think_time is None
-        """The client sends as fast as answers come, on the machine that also runs the cluster."""
         self.tally = Tally()
         self.over = False
         self.ended_s = 0.0
@@ -82,21 +78,16 @@ class Traffic:
         """Changes of any rules so far."""
         self.longest_s = self.load.duration_s or 3600.0
         self._cores = scenario.cluster.cores
-        self.cores = SharedCores(self, CLIENT_NODE, scenario.cluster.cores)
         self._rng = streams.take("load")
         self.old_ports = OldPorts(self, streams.take("ports"))
         self.changed = Change(env)
         """The world, the client's end, or somebody's look at where its requests are."""
         self.n_standing = 0
         """Connections on which nobody does anything for now."""
-        self._runnable: tuple[object, float] = (None, 0.0)
-        """(what it was counted from, `n_runnable`)."""
         self._n_hanging = 0
         self._n_hanging_changes: object = None
         self._n_spinning = 0
         self._spinning_from_s = 0.0
-        self._off_cpu = (-1.0, 0.0)
-        """(when drawn, how long): see client_off_cpu_s."""
         self._forgets_until_s: dict[Server, float] = {}
         self._affine: dict[int, Server] = {}
         self._targets: tuple[RuleTable | None, tuple[Server, ...]] = (None, ())
@@ -105,24 +96,24 @@ class Traffic:
         self._requests_per_link: dict[Server, float] = {}
         self._idle_limits_s: dict[Server, float] = {}
         self._hazards: dict[Server, bool] = {}
-        self._paces: dict[tuple[Any, ...], Pace] = {}
         self.ways_from: dict[tuple[Server, ...], Sequence[Way]] = {}
         """By the servers that a connect may meet, without a proxy, for as long as nothing changes."""
         self._outlook = Outlook()
-        self._pace: tuple[Outlook, Pace] | None = None
-        """The last ones asked for: connections ask one after the other for the same."""
+        self._shares_refusing: dict[tuple[Server, ...], float] = {}
+        """By the servers that a connect may meet, for as long as nothing changes."""
         front = self.targets(0)
         self.has_proxy = any(server in proxies for server in front)
         self.keeps_backends = any(keeps_backends(proxies[s]) for s in front if s in proxies)
         self.keeps = self.load.keep_alive and all(self.requests_per_link(s) > 1 for s in front)
-        self._apps = self._app_servers()
+        self.apps = self._app_servers()
+        self.no_pause = self._client_without_pause()
+        """None: the client waits for its times, not for the CPU."""
+        self.cores = SharedCores(self, CLIENT_NODE, scenario.cluster.cores)
         self.time_waits = TimeWaits(self)
-        self._saturation = self._saturated(self.load.connections, Held()) if self.saturating else None
-        self.cycle_s = self._pace_of(self._apps).mean_s if self._apps else 0.01
+        self.request_cycle = RequestCycle(self)
+        self.cycle_s = self.request_cycle.pace_to(self.apps).mean_s if self.apps else 0.01
         """Mean time from one request of a connection to its next, in steady state. [s]"""
-        self._round_trips_s = self.cycle_s - (self._saturation[0] if self._saturation else 0.0)
-        """What of it is neither CPU nor the wait for it. [s]"""
-        for server in (*front, *self._apps):
+        for server in (*front, *self.apps):
             steady.check(self, server)
         self._n_opened = 0
         self.connections: list[Connection] = []
@@ -134,6 +125,12 @@ class Traffic:
         world.observe(self)
         if self._arrivals is not None:
             world.tell_of_deletions(self._deletion)
+
+    def _client_without_pause(self) -> ClientWithoutPause | None:
+        arrivals = self.load.arrivals
+        if isinstance(arrivals, OpenLoop) or arrivals.think_time is not None:
+            return None
+        return ClientWithoutPause(self, self._cores, self._rng)
 
     def open_one_more(self) -> Connection:
         """A further connection of the client; its own stream of chance."""
@@ -155,6 +152,7 @@ class Traffic:
 
     def _forget_ways(self) -> None:
         self.ways_from.clear()
+        self._shares_refusing.clear()
         self._outlook = Outlook()
 
     def _deletion(self, node: int) -> None:
@@ -190,6 +188,14 @@ class Traffic:
             self._targets = (table, targets(self.world, CLIENT_NODE, self.load.service, self.load.port))
         possible = self._targets[1]
         return self._sticky(source, possible) if self.is_sticky and possible else possible
+
+    def share_refusing(self, source: int) -> float:
+        """How many of the servers that the client's next connect may meet refuse it: all where there are none."""
+        possible = self.targets(source)
+        if possible not in self._shares_refusing:
+            n_refusing = sum(refusal(server) is not None for server in possible)
+            self._shares_refusing[possible] = n_refusing / len(possible) if possible else 1.0
+        return self._shares_refusing[possible]
 
     @property
     def is_sticky(self) -> bool:
@@ -229,7 +235,7 @@ class Traffic:
             if left <= 0:
                 self.stop()
                 return
-            yield self.env.timeout(max(1e-4, 0.98 * left * self._request_every_s()))
+            yield self.env.timeout(max(1e-4, 0.98 * left * self.request_every_s))
             self.look()
 
     def look(self) -> None:
@@ -243,9 +249,10 @@ class Traffic:
     @property
     def requests_per_s(self) -> float:
         """In steady state."""
-        return 1 / self._request_every_s()
+        return 1 / self.request_every_s
 
-    def _request_every_s(self) -> float:
+    @property
+    def request_every_s(self) -> float:
         if isinstance(self.load.arrivals, OpenLoop):
             return 1 / self.load.arrivals.rate_per_s
         return self.cycle_s / self.load.connections
@@ -285,79 +292,10 @@ class Traffic:
             self.tally.n_open += 1
             return
         self.tally.failures.append(failure)
-        if failure.seen is Seen.REFUSED:
-            self.tally.n_polled += polled(1, self._share_refusing(source))
+        if failure.seen is Seen.REFUSED and self.kind.shows_polled:
+            self.tally.n_polled += polled(1, self.share_refusing(source))
         if ends_the_run(self.kind.name, self.load.options, failure.seen):
             self.stop()
-
-    def refuse(self, connection: Connection, why: Refusal) -> Steps:
-        """A refused connect takes a round trip; a client without pause goes on burning requests meanwhile.
-
-        Where every target refuses, such a client's failures up to the next change are one burst.
-
-        Raises
-        ------
-        LoadOver
-        """
-        if not self.saturating:
-            return
-        if self.over:
-            raise LoadOver
-        cycle_s = self.refused_cycle_s
-        if any(refusal(s) is None for s in self.targets(connection.source)):
-            yield self.env.timeout(cycle_s)
-            return
-        if ends_the_run(self.kind.name, self.load.options, why.seen):
-            return
-        began_s, clock_s = float(self.env.now), self.cores.refused_s
-        until = self.changed.next
-        if self._n_left < float("inf"):
-            until = until | self.env.timeout(self._n_left * self.timing.refused_cpu_s)
-        yield until
-        lasted_s = self.cores.refused_s - clock_s
-        n = int(min(connection.rng.poisson(lasted_s / cycle_s), self._n_left))
-        self.count_refused(n, connection, why, since_s=began_s, share=1.0)
-        if self._n_left == 0:
-            self.stop()
-
-    @property
-    def refused_cycle_s(self) -> float:
-        """From one refused connect of a connection without pause to its next, on a node that leaves it a core. [s]"""
-        return self.timing.refused_cpu_s * self.load.connections
-
-    @property
-    def counts_refused(self) -> bool:
-        """Whether refused connects may be counted together: each of them is a failure that changes nothing."""
-        ends = ends_the_run(self.kind.name, self.load.options, Seen.REFUSED)
-        return self.saturating and not self.keeps and not self.load.retries and not ends
-
-    def count_refused(
-        self, n: int, connection: Connection, why: Refusal, *, since_s: float, share: float
-    ) -> None:
-        """Count *n* refused connects between *since_s* and now, when that *share* of all connects was refused."""
-        if not n:
-            return
-        self.tally.n_polled += polled(n, share)
-        like = Failure(
-            at_s=since_s,
-            cause=why.cause,
-            seen=why.seen,
-            reused=False,
-            connection=connection.index,
-            pod=why.pod,
-            phase=Stage.CONNECTING.value,
-        )
-        self.tally.bursts.append(Burst(n, since_s, float(self.env.now), like))
-
-    def _share_refusing(self, source: int) -> float:
-        targets = self.targets(source)
-        return sum(refusal(server) is not None for server in targets) / len(targets) if targets else 1.0
-
-    @property
-    def _n_left(self) -> float:
-        """Requests until the load has made all that it is to make."""
-        n = self.load.requests
-        return float("inf") if n is None else max(0, n - self.tally.n_requests)
 
     def vanished_answer(self, server: Server, sent_s: float) -> Vanished:
         """What a SYN sent at *sent_s* meets at *server*'s vanished address.
@@ -434,67 +372,14 @@ class Traffic:
             for line in proxy.servers
         )
 
-    # ------------------------------------------------------------------ pace
-
-    @property
-    def n_at_work(self) -> float:
-        """Connections that wait neither for an address, dead or not, nor for their proxy's next attempt."""
-        if not self.time_waits.met:
-            return len(self.connections) - self.n_standing
-        held = self.time_waits.known
-        share_waiting = self.time_waits.short_wait_s(held) / self._saturation[0] if self._saturation else 0.0
-        return self._n_awake(held) * (1 - share_waiting)
-
-    def _n_awake(self, held: Held) -> float:
-        """Those that wait neither for a dead address nor for a second: of one as many as of the other, by chance."""
-        n = len(self.connections)
-        return (n - self.n_standing) * (1 - held.n_aside / n)
-
-    @property
-    def n_runnable(self) -> float:
-        """Processes that want a core under a client without pause: the node's own, the client, one of each tier.
-
-        Where every connect is refused, nobody but the client has anything to do.
-        """
-        in_vain = all(refusal(server) is not None for server in self.targets(0))
-        known = (self.n_standing, self.time_waits.known, in_vain)
-        if known != self._runnable[0]:
-            n_processes = 1 if in_vain else 2 + int(self.has_proxy)
-            self._runnable = (known, 1 + min(self.n_at_work, n_processes))
-        return self._runnable[1]
-
-    @property
-    def share_on_cpu(self) -> float:
-        """Of a cycle of a client without pause: the waits for the client, the front tier and the app."""
-        if self._saturation is None:
-            return 0.0
-        cycle_s, *waits_s = self._saturation
-        return min(1.0, sum(waits_s) / (cycle_s + self._round_trips_s))
+    # ------------------------------------------------------------------ rate
 
     @property
     def share_at_work(self) -> float:
         """Of the requests per second that there are without any update. An open loop sends on, whatever waits."""
         if self._arrivals is not None:
             return 1.0
-        if not self.time_waits.met:
-            return (len(self.connections) - self.n_standing) / len(self.connections)
-        return self.n_at_work / len(self.connections)
-
-    def client_off_cpu_s(self) -> float:
-        """How long a client without pause still waits for a core at this instant. [s]
-
-        The client, a process of each tier and the node's own work share the cores: the client is off them for
-        the share that is missing. All its connections wait together, so one draw serves one instant.
-        """
-        now_s = float(self.env.now)
-        if self._off_cpu[0] != now_s:
-            waits = self.saturating and self._rng.random() < 1 - self._cores / self.n_runnable
-            self._off_cpu = (now_s, self.timing.scheduler_turn.draw_s(self._rng) if waits else 0.0)
-        return self._off_cpu[1]
-
-    def think_s(self, rng: Rng) -> float:
-        think = self.load.arrivals.think_time if isinstance(self.load.arrivals, ClosedLoop) else None
-        return think.draw_s(rng) if think is not None else 0.0
+        return (len(self.connections) - self.n_standing) / len(self.connections)
 
     def round_trip_s(self, rng: Rng) -> float:
         return self.timing.round_trip.draw_s(rng)
@@ -505,108 +390,10 @@ class Traffic:
             self._outlook = Outlook.of(ways, refusal_of)
         return self._outlook
 
-    def pace(self, outlook: Outlook) -> Pace:
-        """The steady cycle of a connection whose requests take the good ways, as likely as their shares.
-
-        Refused connects are cycles of a kind of their own, REFUSED.
-        """
-        if self._pace is None or self._pace[0] is not outlook:
-            good = outlook.good
-            targets, shares = [way.target for way in good], [way.share for way in good]
-            self._pace = (outlook, self._pace_of(targets, shares, outlook.p_refused))
-        return self._pace[1]
-
     def retune(self) -> None:
         """Connects take another time on average: so do the waits for the CPU."""
         for connection in self.connections:
             connection.retune()
-
-    def renew_paces(self) -> None:
-        """From now on a pace is that of now."""
-        held = self.time_waits.known
-        self._saturation = self._saturated(len(self.connections) - held.n_aside, held)
-        self._paces.clear()
-        self._pace = None
-
-    def cycle_changes_by(self) -> float:
-        """By which share the cycle of now differs from the one that the connections cruise by."""
-        assert self._saturation is not None
-        held = self.time_waits.now
-        now_s, *_ = self._saturated(len(self.connections) - held.n_aside, held)
-        return abs(now_s / self._saturation[0] - 1)
-
-    def connects_per_s(self, share_accepted: float) -> float:
-        """Of a client without pause, where *share_accepted* of them succeed."""
-        held = self.time_waits.now
-        n = self._n_awake(held)
-        if n <= 0:
-            return 0.0
-        cycle_s = self._saturated(n, held)[0] + self._round_trips_s if share_accepted else 0.0
-        return n / (share_accepted * cycle_s + (1 - share_accepted) * self.refused_cycle_s)
-
-    def _pace_of(
-        self, apps: Sequence[Server], shares: Sequence[float] | None = None, p_refused: float = 0.0
-    ) -> Pace:
-        by_image: dict[str, tuple[float, Server]] = {}
-        for app, share in zip(apps, shares or [1.0] * len(apps), strict=True):
-            before, _ = by_image.get(app.image.reference, (0.0, app))
-            by_image[app.image.reference] = (before + share, app)
-        total = sum(share for share, _ in by_image.values())
-        kinds = [(image, share / total, app) for image, (share, app) in by_image.items()]
-        key = (p_refused, *sorted((image, round(share, 9)) for image, share, _ in kinds))
-        if key not in self._paces:
-            served = [((1 - p_refused) * share, self._segments(app), image) for image, share, app in kinds]
-            if p_refused:
-                refused = Segment(Stage.CONNECTING, False, Constant(value_s=self.refused_cycle_s))
-                served.append((p_refused, (refused,), REFUSED))
-            routes = [
-                Route(share * p, (*waits, *segments), kind)
-                for share, segments, kind in served
-                for p, waits in self.time_waits.tries()
-            ]
-            try:
-                self._paces[key] = Pace(routes)
-            except ValueError:
-                raise InputError("spec.load: a request and its pause take no time at all") from None
-        return self._paces[key]
-
-    def _segments(self, app: Server) -> tuple[Segment, ...]:
-        behind, answer = self.has_proxy, self.answer(app)
-        think = self.load.arrivals.think_time if isinstance(self.load.arrivals, ClosedLoop) else None
-        segments = [Segment(Stage.IDLE, False, think)] if think is not None else []
-        if not self.keeps:
-            segments.append(Segment(Stage.CONNECTING, False, self.timing.round_trip))
-        segments.append(Segment(Stage.SENT, False, self._client_segment(Stage.SENT)))
-        if behind:
-            if not self.keeps_backends:
-                segments.append(Segment(Stage.CONNECTING, True, self.timing.round_trip))
-            segments.append(Segment(Stage.SENT, True, self._backend_sent()))
-        segments += [
-            Segment(Stage.IN_SERVICE, behind, answer.service),
-            Segment(Stage.STREAMING, behind, answer.stream),
-            Segment(Stage.READING, False, self._client_segment(Stage.READING)),
-        ]
-        return tuple(segment for segment in segments if segment.duration.mean_s > 0)
-
-    def _client_segment(self, stage: Stage) -> Distribution:
-        if self._saturation is not None:
-            _, at_client_s, at_front_s, _ = self._saturation
-            return Exponential(scale_s=at_client_s if stage is Stage.READING else at_front_s)
-        if stage is Stage.READING:
-            return self.timing.client_overhead.get(self.kind.name, Constant(value_s=0.0))
-        return self.timing.round_trip
-
-    def _backend_sent(self) -> Distribution:
-        if self._saturation is not None:
-            return Exponential(scale_s=self._saturation[3])
-        return self.timing.round_trip
-
-    def client_segment_s(self, stage: Stage, rng: Rng) -> float:
-        """A draw of what SENT or READING takes on the client's own connection. [s]"""
-        return self._client_segment(stage).draw_s(rng) * self.cores.slowdown
-
-    def backend_sent_s(self, rng: Rng) -> float:
-        return self._backend_sent().draw_s(rng) * self.cores.slowdown
 
     def request_cpu_s(self) -> tuple[float, float, float]:
         """CPU of one request in the client, in the app and in the proxy. [s]
@@ -616,7 +403,7 @@ class Traffic:
         cpu = self.timing.request_cpu_s
         connect_s = cpu["connect"]
         client_s = cpu.get(self.kind.name, cpu["ab"]) + (0.0 if self.keeps else connect_s)
-        app_image = self._apps[0].image if self._apps else None
+        app_image = self.apps[0].image if self.apps else None
         app_s = cpu[(app_image.server if app_image else ServerKind.NGINX).value]
         if not (self.keeps_backends if self.has_proxy else self.keeps):
             app_s += connect_s  # accept and close
@@ -632,32 +419,9 @@ class Traffic:
         """
         client_s, *servers_s = self.request_cpu_s()
         cpu_s = sum(servers_s) + (0.0 if self.forwarded else client_s)
-        per_s = 1 / self._request_every_s()
+        per_s = 1 / self.request_every_s
         wakeups_s = self.timing.request_cpu_s.get("wakeups", 0.0) * (2 if self.has_proxy else 1)
         return (cpu_s * per_s + min(wakeups_s * per_s, self.timing.wakeups_cores)) / self._cores
-
-    def _saturated(self, connections: float, held: Held) -> tuple[float, float, float, float]:
-        """A cycle, and its waits for the client's CPU, for the front tier's and for the app's. [s]
-
-        Of so many *connections* that nothing keeps for long.
-        """
-        client_s, app_s, proxy_s = self.request_cpu_s()
-        delay_s = self.answer(self._apps[0]).mean_s if self._apps else 0.0
-        delay_s += self.time_waits.short_wait_s(held)
-        tiers = [(app_s, max(1, len(self._apps)))]
-        if self.has_proxy:
-            tiers.append((proxy_s, max(1, len(self.targets(0)) * self._cores)))
-        cycle_s, at_client_s, at_servers_s = saturated(
-            connections=connections,
-            cores=self._cores,
-            client_cpu_s=client_s,
-            server_cpu_s=tiers,
-            delay_s=delay_s,
-        )
-        app_share = tiers[0][0] / sum(cpu_s for cpu_s, _ in tiers)
-        if not self.has_proxy:
-            return cycle_s, at_client_s, at_servers_s, 0.0
-        return cycle_s, at_client_s, at_servers_s * (1 - app_share), at_servers_s * app_share
 
     def _app_servers(self) -> list[Server]:
         """The servers that answer in the end."""

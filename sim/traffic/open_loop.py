@@ -167,7 +167,7 @@ class Arrivals:
                 self._suspect = connection  # asked first from now on
                 return None
             all_ways[connection] = ways
-        n_busy = self.rate_per_s * traffic.pace(Outlook(good=all_ways[self._idle[0]])).mean_s
+        n_busy = self.rate_per_s * traffic.request_cycle.pace(Outlook(good=all_ways[self._idle[0]])).mean_s
         calm = _Calm(float(self._env.now))
         calm.pool_is_ample = (
             len(self._idle) - n_busy > 3 + 6 * n_busy**0.5
@@ -207,7 +207,7 @@ class Arrivals:
         traffic, now_s = self._traffic, float(self._env.now)
         from_s = calm.since_s
         if calm.pool_is_ample:
-            mean_s = traffic.pace(Outlook(good=calm.ways[self._idle[0]])).mean_s
+            mean_s = traffic.request_cycle.pace(Outlook(good=calm.ways[self._idle[0]])).mean_s
             from_s = max(from_s, now_s - LOOK_BACK_CYCLES * mean_s)
         n_early, late = self._arrived(from_s, now_s)
         self._pass_over(calm, n_early, from_s)

@@ -35,7 +35,8 @@ class SharedCores:
         """None where the client runs elsewhere: in a pod, which is on any node."""
         self._at_s = float(traffic.env.now)
         self._cycles_s = self._refused_s = self._at_s
-        if traffic.saturating and not traffic.forwarded and node in traffic.world.pod_work:
+        self._no_pause = traffic.no_pause
+        if self._no_pause is not None and not traffic.forwarded and node in traffic.world.pod_work:
             self._work = traffic.world.pod_work[node]
             self._work.tell(self._go_on)
 
@@ -63,7 +64,9 @@ class SharedCores:
     def slowdown_of_cycles(self) -> float:
         """Of whole cycles, now: what of them is no wait for the CPU takes as long as ever."""
         slowdown = self.slowdown
-        return 1.0 if slowdown == 1.0 else 1 + (slowdown - 1) * self._traffic.share_on_cpu
+        if slowdown == 1.0 or self._no_pause is None:
+            return 1.0
+        return 1 + (slowdown - 1) * self._no_pause.share_on_cpu
 
     def _go_on(self) -> None:
         """Up to now, by what has been wanted since the last time: called before that changes."""
@@ -74,9 +77,9 @@ class SharedCores:
             self._refused_s += passed_s / self._slowdown_of_refused
 
     def _slowdown(self, wanted: float) -> float:
-        if not wanted:
+        if not wanted or self._no_pause is None:
             return 1.0
-        alone = self._own + self._traffic.n_runnable - 1
+        alone = self._own + self._no_pause.n_runnable - 1
         return max(alone + wanted, self._cores) / max(alone, self._cores)
 
     @property

@@ -26,12 +26,7 @@ def is_hazardous(traffic: "Traffic", server: Server) -> bool:
     """Whether requests of *server*'s own connections or answers may fail with nothing changing."""
     p = _p_idle_too_long(traffic, server) + _p_slow(traffic, server)
     load = traffic.load
-    every_s = (
-        1 / load.arrivals.rate_per_s
-        if isinstance(load.arrivals, OpenLoop)
-        else traffic.cycle_s / load.connections
-    )
-    n_requests = load.requests or traffic.longest_s / every_s
+    n_requests = load.requests or traffic.longest_s / traffic.request_every_s
     return p * n_requests > EXPECTED_AT_MOST
 
 

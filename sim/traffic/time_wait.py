@@ -91,6 +91,8 @@ class Held:
 
     p_refused: float = 0.0
     """That a SYN is refused, whichever endpoint it goes to."""
+    short_wait_s: float = 0.0
+    """Mean of a connect's wait after its first refusal. [s]"""
     n_aside: float = 0.0
     """Expected number of connections in the second after their second refusal: they leave the CPU to the others."""
 
@@ -100,12 +102,10 @@ class TimeWaits:
 
     def __init__(self, traffic: "Traffic") -> None:
         self._traffic = traffic
-        self.met = (
-            traffic.saturating
-            and not traffic.keeps
-            and traffic.masqueraded
-            and traffic.timing.p_time_wait_refuses > 0
-        )
+        self._again = traffic.timing.time_wait_again
+        meets = not traffic.keeps and traffic.masqueraded and traffic.timing.p_time_wait_refuses > 0
+        self._client = traffic.no_pause if meets else None
+        """Whose new connections meet its old ones; None: nobody's."""
         self._memories: dict[Server, _Memory] = {}
         self._counted_s = 0.0
         self._clock_s = traffic.cores.cycles_s
@@ -117,13 +117,17 @@ class TimeWaits:
 
     # ------------------------------------------------------------------ what a connect meets
 
+    @property
+    def met(self) -> bool:
+        return self._client is not None
+
     def refuses(self, server: Server, rng: Rng) -> bool:
         """Whether a SYN to *server* meets an old connection that does not let it in."""
-        return self.met and bool(rng.random() < self._p_refuses(server))
+        return self._client is not None and bool(rng.random() < self._p_refuses(server))
 
     def again_s(self, n_before: int, rng: Rng) -> float:
         """From a refused SYN to the next one, after *n_before* others. [s]"""
-        return self._traffic.timing.time_wait_again.draw_s(rng) if n_before == 0 else SYN_AGAIN_AFTER_S[0]
+        return self._again.draw_s(rng) if n_before == 0 else SYN_AGAIN_AFTER_S[0]
 
     @property
     def now(self) -> Held:
@@ -131,18 +135,14 @@ class TimeWaits:
         p_refused = sum(self._p_refuses(server) for server in targets if accepts(server)) / max(
             1, len(targets)
         )
-        return Held(p_refused, self._n_aside)
-
-    def short_wait_s(self, held: Held) -> float:
-        """Mean of a connect's wait after its first refusal. [s]"""
-        return held.p_refused * self._traffic.timing.time_wait_again.mean_s
+        return Held(p_refused, p_refused * self._again.mean_s, self._n_aside)
 
     def tries(self) -> list[tuple[float, tuple[Segment, ...]]]:
         """(probability, waits) of a connect's SYNs before one is let in."""
         p = self.known.p_refused
         if p == 0:
             return [(1.0, ())]
-        first = Segment(Stage.CONNECTING, False, self._traffic.timing.time_wait_again)
+        first = Segment(Stage.CONNECTING, False, self._again)
         found: list[tuple[float, tuple[Segment, ...]]] = [(1 - p, ())]
         for n in range(1, _MOST_TRIES + 1):
             more = Segment(Stage.CONNECTING, False, Constant(value_s=(n - 1) * SYN_AGAIN_AFTER_S[0]))
@@ -170,27 +170,31 @@ class TimeWaits:
 
     def tell(self) -> None:
         """From now on connections cruise by what holds now."""
-        if self.met:
+        if self._client is not None:
             self.known = self.now
-            self._traffic.renew_paces()
+            self._client.renew(self.known)
+            self._traffic.request_cycle.renew()
 
     def _is_worth_telling(self) -> bool:
         """Whether second refusals, which cost a second each, or the cycle between them are no longer what they were."""
-        often, before = self.now.p_refused**2, self.known.p_refused**2
+        if self._client is None:
+            return False
+        now = self.now
+        often, before = now.p_refused**2, self.known.p_refused**2
         more_often = max(often, before) > NEGLIGIBLE and abs(often - before) > 2 * WORTH_TELLING * before
-        return more_often or self._traffic.cycle_changes_by() > WORTH_TELLING
+        return more_often or self._client.cycle_changes_by(now) > WORTH_TELLING
 
     def count(self) -> None:
         """Bring the memories up to now: as many connections as the steady cycle gives."""
         traffic = self._traffic
         now_s = float(traffic.env.now)
         elapsed_s, self._counted_s = now_s - self._counted_s, now_s
-        if not self.met or elapsed_s <= 0:
+        if self._client is None or elapsed_s <= 0:
             return
         clock_s = traffic.cores.cycles_s
         worked_s, self._clock_s = clock_s - self._clock_s, clock_s
         (n_targets, open_ones), self._open = self._open, self._open_now()
-        n_per_s = traffic.connects_per_s(len(open_ones) / n_targets) if n_targets else 0.0
+        n_per_s = self._client.connects_per_s(len(open_ones) / n_targets, self.now) if n_targets else 0.0
         n = n_per_s * worked_s
         self._put_aside(n / elapsed_s, elapsed_s)
         if n < 1e-9:

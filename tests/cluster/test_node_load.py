@@ -18,7 +18,7 @@ def slowdown(wanted, **load):
 
 
 def paced(utilisation):
-    return {"saturating": False, "utilisation": utilisation, "share_at_work": 1.0}
+    return {"no_pause": None, "utilisation": utilisation, "share_at_work": 1.0}
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [(1.0, 1.0), (2.6, 1.5)])
@@ -35,7 +35,7 @@ def test_a_paced_load_holds_an_operation_up_before_the_cores_are_full(wanted, sh
 
 def test_a_paced_load_slows_down_no_more_than_one_without_pause():
     """At 0.95 the queue would say 9.8; a client and a server that never sleep take two shares beside 1 + 0.4."""
-    never_asleep = slowdown(1.0, saturating=True, n_runnable=3)
+    never_asleep = slowdown(1.0, no_pause=SimpleNamespace(n_runnable=3))
     assert slowdown(1.0, **paced(0.75)) == pytest.approx(never_asleep) == pytest.approx(1.7)
 
 

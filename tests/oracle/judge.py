@@ -91,6 +91,8 @@ class Judge:
         think = arrivals.think_time if isinstance(arrivals, ClosedLoop) else None
         self.think_s: Draw | None = None if think is None else draws(think, self._rng)
         self.saturating = isinstance(arrivals, ClosedLoop) and think is None
+        self.no_pause = self if self.saturating else None
+        """As Traffic's, for what the node feels of a client without pause."""
         behind = {
             self.proxies[front]: self._behind(self.proxies[front])
             for front in fronts

@@ -374,18 +374,18 @@ def test_connections_that_wait_for_a_dead_address_are_not_at_work():
     """A client without pause: every connection meets the address that has vanished, and takes no CPU from then on."""
     tiny = wrk_before_a_stop(pods=2, gone_s=0.0)
     tiny.run(0.9)
-    assert tiny.traffic.n_at_work == 10
+    assert tiny.traffic.no_pause.n_at_work == 10
     tiny.run(1.9)
-    assert tiny.traffic.n_at_work == 0
+    assert tiny.traffic.no_pause.n_at_work == 0
 
 
 def test_only_the_client_works_where_every_connect_is_refused():
     """Beside the node's own work two processes want a core, client and server; of a dead pod's address one."""
     tiny = wrk_before_a_stop(pods=1, gone_s=1000.0)
     tiny.run(0.9)
-    assert tiny.traffic.n_runnable == 3
+    assert tiny.traffic.no_pause.n_runnable == 3
     tiny.run(1.9)
-    assert tiny.traffic.n_runnable == 2
+    assert tiny.traffic.no_pause.n_runnable == 2
 
 
 def test_connections_that_pause_before_the_next_attempt_are_not_at_work():
@@ -394,10 +394,10 @@ def test_connections_that_pause_before_the_next_attempt_are_not_at_work():
     tiny = Tiny(load, pods=2, haproxy="option http-server-close")
     tiny.at(1.0, lambda: tiny.stop(tiny.pods[0], gone_s=1000.0))
     tiny.run(1.5)
-    assert tiny.traffic.n_at_work == 0
+    assert tiny.traffic.no_pause.n_at_work == 0
     tiny.at(1.6, tiny.route, tiny.pods[1:])
     tiny.run(5.0)
-    assert tiny.traffic.n_at_work == 10
+    assert tiny.traffic.no_pause.n_at_work == 10
 
 
 @pytest.mark.parametrize(("arrivals", "share"), [(ClosedLoop(think_time=Constant(value_s=0.01)), 0.0),

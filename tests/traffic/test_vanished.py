@@ -113,19 +113,19 @@ def burning(rules_after_s, *, on_node=True, headless=False, stepwise=False):
 def test_what_is_sent_as_the_address_vanishes_is_forgotten(stepwise):
     """Masquerade forgets with the device: a second later the next SYN follows the rules of then."""
     tiny = burning(0.8, stepwise=stepwise)
-    assert tiny.traffic.n_at_work == 10
+    assert tiny.traffic.no_pause.n_at_work == 10
     assert causes(tiny.traffic.tally)["stale_endpoint_refused"] > 1000
 
 
 def test_it_is_forgotten_only_once(stepwise):
     """If the rules are as old as the next SYN, that one is remembered: for good."""
-    assert burning(1.2, stepwise=stepwise).traffic.n_at_work == 0
+    assert burning(1.2, stepwise=stepwise).traffic.no_pause.n_at_work == 0
 
 
 def test_only_masquerade_forgets(stepwise):
     """A client in a pod reaches it from its own address."""
-    assert burning(0.8, on_node=False, stepwise=stepwise).traffic.n_at_work == 0
-    assert burning(0.8, headless=True, stepwise=stepwise).traffic.n_at_work == 0
+    assert burning(0.8, on_node=False, stepwise=stepwise).traffic.no_pause.n_at_work == 0
+    assert burning(0.8, headless=True, stepwise=stepwise).traffic.no_pause.n_at_work == 0
 
 
 def test_a_moment_later_it_is_pinned(stepwise):

@@ -175,7 +175,7 @@ def test_a_paced_load_slows_the_start_of_a_container_as_it_was_measured():
         utilisation = share["paced"] - share["none"]
         load = NodeLoad(timing, cores=2)
         load.traffic = SimpleNamespace(
-            over=False, saturating=False, has_proxy=False, share_at_work=1.0, utilisation=utilisation
+            over=False, no_pause=None, has_proxy=False, share_at_work=1.0, utilisation=utilisation
         )
         modelled.append(load.slowdown(timing.operation_cores))
     assert np.mean(modelled) == pytest.approx(np.mean(measured), rel=0.05)
@@ -190,7 +190,7 @@ def test_a_start_under_a_load_without_pause_takes_as_long_as_was_measured(data, 
     whole_s = [a + b for a, b in zip(start["bound_to_pause"], start["pause_to_server"], strict=True)]
     measured_s = np.mean([s for s in whole_s if s < profile.RETRIED_S + 1.0])
     load = NodeLoad(timing, cores=2)
-    load.traffic = SimpleNamespace(over=False, saturating=True, n_runnable=3)
+    load.traffic = SimpleNamespace(over=False, no_pause=SimpleNamespace(n_runnable=3))
     slowdown = load.slowdown(timing.operation_cores)
     own_s = timing.saturated["sandbox"].mean_s + timing.saturated["container_start"].mean_s
     assert timing.saturated["volume_wait"].mean_s + slowdown * own_s == pytest.approx(measured_s, rel=0.1)
