@@ -45,7 +45,8 @@ class Kubelet:
         self._workers: dict[str, PodWorker] = {}
         self._first_mounts: dict[str, FirstMounts] = {}
         """By Deployment."""
-        api.watch(PodView, f"kubelet/{node}", delays, self._on_pod, wants=self._is_mine)
+        name = f"kubelet/{node}"
+        api.watch(PodView, name, delays, self._on_pod, wants=self._is_mine, wakes=self._calls_for_work)
 
     def adopt(self, pod: Pod, view: PodView) -> None:
         """A pod that has run since long before."""
@@ -54,6 +55,10 @@ class Kubelet:
     def _is_mine(self, view: PodView) -> bool:
         """It asks for those whose spec.nodeName is its own (pkg/kubelet/config/apiserver.go)."""
         return view.node == self.node
+
+    def _calls_for_work(self, view: PodView) -> bool:
+        """A pod without a worker, a deletion, a removal; the rest of a status is its own word come back."""
+        return view.name not in self._workers or view.deleted or view.stage is PodStage.REMOVED
 
     def _on_pod(self, view: PodView) -> None:
         worker = self._workers.get(view.name)
