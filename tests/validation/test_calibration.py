@@ -292,10 +292,11 @@ def told_cores(timing, per_s, *, behind_proxy, kept):
     return Tiny(load, pods=3, image=nginx, haproxy=haproxy, timing=timing).traffic.utilisation * 2
 
 
-def test_three_pods_replaced_at_once_take_as_long_as_was_measured():
-    """No figure of the profile comes from this run: its rules for what goes on at once are held against it.
+@pytest.fixture(scope="module")
+def three_replaced():
+    """Means of three pods that are replaced at once, told and measured: from CREATED to a server, from EXITED to gone.
 
-    The ends are told a sixth too short (0.57 s, 0.69 s measured), the starts a tenth; neither is explained.
+    No figure of the profile comes from this run: its rules for what goes on at once are held against it. [s]
     """
     started, stopped = profile.steps_of(DATA / "2026-11-30", "three-replaced.csv")
     app = "deployment/myapp.spec"
@@ -325,5 +326,17 @@ def test_three_pods_replaced_at_once_take_as_long_as_was_measured():
             if at_s.get(Moment.DELETED, 9e9) < first_s + 1.0:
                 ends_s.append(at_s[Moment.SILENT] - at_s[Moment.EXITED])
     assert len(starts_s) == len(ends_s) == 75
-    assert np.mean(starts_s) == pytest.approx(np.nanmean(started["created_to_server"]), rel=0.15)
-    assert np.mean(ends_s) == pytest.approx(np.nanmean(stopped["exit_to_netns_gone"]), rel=0.25)
+    return {
+        "start": (np.mean(starts_s), np.nanmean(started["created_to_server"])),
+        "end": (np.mean(ends_s), np.nanmean(stopped["exit_to_netns_gone"])),
+    }
+
+
+TOO_SHORT = pytest.mark.xfail(reason="told a sixth too short, 0.57 s for 0.69: a mechanism is missing")
+
+
+@pytest.mark.parametrize("what", ["start", pytest.param("end", marks=TOO_SHORT)])
+def test_three_pods_replaced_at_once_take_as_long_as_was_measured(three_replaced, what):
+    """Within 15 %. The ends were so by chance, in 15 rollouts of the one seed."""
+    told_s, measured_s = three_replaced[what]
+    assert told_s == pytest.approx(measured_s, rel=0.15)
