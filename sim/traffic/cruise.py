@@ -94,7 +94,6 @@ class Cruise:
         """The connection's phase is not known: it is drawn when something changes."""
         self._outlook = Outlook()
         self.pace: Pace
-        self._p_refused = 0.0
         self._began_s = 0.0
         self._clock_s = 0.0
         """When the cycles of this pace begin, as the client sees time. [s]"""
@@ -153,7 +152,7 @@ class Cruise:
             ways += beyond
         if any(traffic.is_hazardous(way.front) or traffic.is_hazardous(way.target) for way in ways):
             return []
-        outlook = Outlook.of(ways, self._refusal)
+        outlook = traffic.outlook(ways, self._refusal)
         p_bad = sum(way.share for way in outlook.bad)
         return ways if outlook.good and p_bad <= MAX_HAZARD else []
 
@@ -227,7 +226,6 @@ class Cruise:
         else:
             self._outlook = Outlook(ways=ways, good=good, servers=_servers(ways))
         self.pace = traffic.request_cycle.pace(self._outlook)
-        self._p_refused = self._outlook.p_refused
         self._began_s = float(self._conn.env.now)
         self._clock_s = traffic.cores.cycles_s
         self._first = None
@@ -241,7 +239,7 @@ class Cruise:
         The segment under way is lived out first; the cycle that it belongs to begins anew after it, which is half a
         request too few.
         """
-        if self._n_stop is not None or self._p_refused > 0:
+        if self._n_stop is not None or self._outlook.refused:
             return False
         moment = self._moment_now()
         self.count(moment.n_done)
@@ -277,11 +275,12 @@ class Cruise:
         conn, refused, no_pause = self._conn, self._outlook.refused, self._conn.traffic.no_pause
         if no_pause is None or not refused or n == 0:
             return 0
-        left = n_refused = int(conn.rng.binomial(n, self._p_refused))
+        p_refused = self._outlook.p_refused
+        left = n_refused = int(conn.rng.binomial(n, p_refused))
         for index, (way, why) in enumerate(refused):
             rest = sum(each.share for each, _ in refused[index:])
             here = int(conn.rng.binomial(left, min(1.0, way.share / rest)))
-            no_pause.count_refused(here, conn, why, since_s=self._began_s, share=self._p_refused)
+            no_pause.count_refused(here, conn, why, since_s=self._began_s, share=p_refused)
             left -= here
         return n_refused
 
