@@ -5,7 +5,7 @@ what a rollout costs.
 """
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, Self
 
 import simpy
@@ -52,6 +52,13 @@ class Nap:
             woken.callbacks, self._asleep.callbacks = self._asleep.callbacks, []
             woken.succeed(value=False)
             self._asleep = None
+
+
+def later(env: simpy.Environment, after_s: float, do: Callable[[], None]) -> None:
+    """Call *do* when that time is over: one event, and no process. [s]"""
+    timeout = simpy.Timeout(env, after_s)
+    assert timeout.callbacks is not None
+    timeout.callbacks.append(lambda _: do())
 
 
 class Turn:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import simpy
 
 from sim.delays import Delays
+from sim.waiting import later
 
 
 class PodStage(Enum):
@@ -130,11 +131,9 @@ class Informer:
         self._last_s = max(self._last_s, now_s + self._delays("watch_hop"))
         self._under_way.append((self._last_s, view))
         if self._wakes(view):
-            arrival = self._env.timeout(self._last_s - now_s)
-            assert arrival.callbacks is not None
-            arrival.callbacks.append(self.catch_up)
+            later(self._env, self._last_s - now_s, self.catch_up)
 
-    def catch_up(self, _: simpy.Event | None = None) -> None:
+    def catch_up(self) -> None:
         """Hand on what has arrived by now."""
         until_s = self._env.now + SAME_INSTANT_S
         while self._under_way and self._under_way[0][0] <= until_s:
@@ -225,15 +224,12 @@ class WorkQueue:
             self._called = True
 
     def add_after(self, delay_s: float) -> None:
-        timeout = self._env.timeout(delay_s)
-        assert timeout.callbacks is not None
-        timeout.callbacks.append(lambda _: self.add())
+        later(self._env, delay_s, self.add)
 
     def rest(self, for_s: float) -> None:
         """The next sync does not begin before that. [s]"""
         self._begins_s = self._env.now + for_s
 
-    @property
     def next(self) -> simpy.Event:
         """What its controller yields when it has nothing more to do: the next sync's look at its caches."""
         if self._called:

@@ -219,7 +219,7 @@ class DeploymentController:
 
     def _run(self) -> Process:
         while True:
-            yield self._queue.next
+            yield self._queue.next()
             yield from self._sync()
 
     def _sync(self) -> Process:

@@ -124,7 +124,7 @@ class EndpointSliceController:
 
     def _run(self) -> Process:
         while True:
-            yield self._queue.next
+            yield self._queue.next()
             yield from self._sync()
 
     def _half_a_sync_s(self) -> float:

@@ -53,7 +53,7 @@ class KubeProxy:
 
     def _run(self) -> Process:
         while True:
-            yield self._queue.next
+            yield self._queue.next()
             slices = list(self._slices.values())
             yield self._env.timeout(self._delays(self._cpu.latency("proxy_sync")))
             for view in slices:

@@ -5,7 +5,7 @@ from typing import Final
 
 import simpy
 
-from sim.waiting import Nap
+from sim.waiting import Nap, later
 from sim.world import Process
 
 BURST_S: Final = 0.5
@@ -76,11 +76,9 @@ class NodeCpu:
         """A pod's deletion has reached the node."""
         self._tell()
         self._n_bursts += 1
-        over = self._env.timeout(BURST_S)
-        assert over.callbacks is not None
-        over.callbacks.append(self._calm_down)
+        later(self._env, BURST_S, self._calm_down)
 
-    def _calm_down(self, _: simpy.Event) -> None:
+    def _calm_down(self) -> None:
         self._tell()
         self._n_bursts -= 1
 

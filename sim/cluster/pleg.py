@@ -8,6 +8,7 @@ from typing import Final
 import simpy
 
 from sim.delays import Delays
+from sim.waiting import later
 from sim.world import Process
 
 RELIST_PERIOD_S: Final = 1.0
@@ -40,11 +41,9 @@ class Pleg:
 
     def _look_again(self) -> None:
         """At the end of the relist under way or the next one."""
-        end = self._env.timeout(self._next_end_s() - self._env.now)
-        assert end.callbacks is not None
-        end.callbacks.append(self._look)
+        later(self._env, self._next_end_s() - self._env.now, self._look)
 
-    def _look(self, _: simpy.Event) -> None:
+    def _look(self) -> None:
         self._catch_up()
         waiting, self._waiting = self._waiting, []
         for at_s, relisted in waiting:

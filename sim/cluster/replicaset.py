@@ -143,7 +143,7 @@ class ReplicaSetController:
 
     def _run(self) -> Process:
         while True:
-            yield self._queue.next
+            yield self._queue.next()
             yield from self._sync()
 
     def _sync(self) -> Process:
@@ -211,20 +211,14 @@ class ReplicaSetController:
         if waiting:
             due_s = min(available_from_s(pod, min_ready_s) for pod in waiting)
             self._queue.add_after(due_s - now_s + TIMER_SLACK_S)
-        current, available = len(mine), len(ready) - len(waiting)
+        status = {
+            "current": len(mine),
+            "ready": len(ready),
+            "available": len(ready) - len(waiting),
+            "observed": view.generation,
+        }
         last = self._api.replica_sets[view.name]
-        if (last.current, last.ready, last.available, last.observed) == (
-            current,
-            len(ready),
-            available,
-            view.generation,
-        ):
+        if (last.current, last.ready, last.available, last.observed) == tuple(status.values()):
             return
-
-        def change() -> ReplicaSetView:
-            return self._api.replica_sets[view.name].revised(
-                current=current, ready=len(ready), available=available, observed=view.generation
-            )
-
         yield from self._bucket.take()
-        yield from self._api.write(self._delays, change)
+        yield from self._api.write(self._delays, lambda: self._api.replica_sets[view.name].revised(**status))

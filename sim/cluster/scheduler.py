@@ -63,7 +63,7 @@ class Scheduler:
 
     def _run(self) -> Process:
         while True:
-            yield self._queue.next
+            yield self._queue.next()
             self._informer.catch_up()
             name = self._waiting.popleft()
             if self._waiting:

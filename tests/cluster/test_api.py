@@ -44,16 +44,28 @@ def test_a_bucket_never_saves_more_than_its_burst():
     assert times == [3600] * 30 + [3600.05]
 
 
-def test_events_coalesce_while_a_sync_runs():
-    """Ten events during one sync are one further sync."""
-    env = simpy.Environment()
-    queue, syncs = WorkQueue(env), []
+def looks_of(env, queue, *, lasts_s=0.0, rests_s=None):
+    """When a controller looks whose syncs go on for *lasts_s* and are followed by a rest."""
+    looks = []
 
     def controller():
         while True:
-            yield queue.next
-            syncs.append(env.now)
-            yield env.timeout(1.0)
+            yield queue.next()
+            looks.append(round(env.now, 9))
+            if lasts_s:
+                yield env.timeout(lasts_s)
+            if rests_s is not None:
+                queue.rest(rests_s)
+
+    env.process(controller())
+    return looks
+
+
+def test_events_coalesce_while_a_sync_runs():
+    """Ten events during one sync are one further sync."""
+    env = simpy.Environment()
+    queue = WorkQueue(env)
+    syncs = looks_of(env, queue, lasts_s=1.0)
 
     def events():
         queue.add()
@@ -61,7 +73,6 @@ def test_events_coalesce_while_a_sync_runs():
             yield env.timeout(0.05)
             queue.add()
 
-    env.process(controller())
     env.process(events())
     env.run(until=10)
     assert syncs == [0, 1.0]
@@ -70,14 +81,8 @@ def test_events_coalesce_while_a_sync_runs():
 def test_an_event_that_comes_later_wakes_then():
     """add_after adds at its time, and an event before it is a sync of its own."""
     env = simpy.Environment()
-    queue, syncs = WorkQueue(env), []
-
-    def controller():
-        while True:
-            yield queue.next
-            syncs.append(env.now)
-
-    env.process(controller())
+    queue = WorkQueue(env)
+    syncs = looks_of(env, queue)
     queue.add_after(5.0)
     env.run(until=2.0)
     queue.add()
@@ -88,20 +93,14 @@ def test_an_event_that_comes_later_wakes_then():
 def test_a_sync_looks_after_its_time_and_not_before_its_rest_is_over():
     """Called at 0 it looks at 0.1; what calls while it looks or rests is one sync, 0.1 after the rest."""
     env = simpy.Environment()
-    queue, looks = WorkQueue(env, lambda: 0.1), []
-
-    def controller():
-        while True:
-            yield queue.next
-            looks.append(round(env.now, 9))
-            queue.rest(1.0)
+    queue = WorkQueue(env, lambda: 0.1)
+    looks = looks_of(env, queue, rests_s=1.0)
 
     def calls():
         for at_s in (0.0, 0.05, 0.5, 0.9, 3.0):
             yield env.timeout(at_s - env.now)
             queue.add()
 
-    env.process(controller())
     env.process(calls())
     env.run(until=10)
     assert looks == [0.1, 1.2, 3.1]
@@ -110,23 +109,18 @@ def test_a_sync_looks_after_its_time_and_not_before_its_rest_is_over():
 def test_a_call_at_the_very_instant_of_a_look_is_not_lost():
     """Whoever calls then cannot know whether it was seen."""
     env = simpy.Environment()
-    queue, n_looks = WorkQueue(env, lambda: 0.25), []
-
-    def controller():
-        while True:
-            yield queue.next
-            n_looks.append(env.now)
+    queue = WorkQueue(env, lambda: 0.25)
+    looks = looks_of(env, queue)
 
     def calls():
         queue.add()
         yield env.timeout(0.25)
         queue.add()
 
-    env.process(controller())
     env.run(until=0.1)
     env.process(calls())
     env.run(until=10)
-    assert n_looks == [0.35, 0.6]
+    assert looks == [0.35, 0.6]
 
 
 def test_what_wakes_nobody_is_known_when_somebody_looks(streams):
